@@ -1,0 +1,104 @@
+"""Checks of arguments: each raises ValueError, names the argument and says what was given."""
+
+from __future__ import annotations
+
+import math
+import numbers
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+
+def whole_number(name: str, value: object, least: int = 1) -> int:
+    """Return `value` as an int of at least `least`; a float, a bool or text is refused."""
+    if isinstance(value, bool) or not isinstance(value, numbers.Integral) or value < least:
+        raise ValueError(f"{name} must be a whole number of at least {least}, got {value!r}")
+    return int(value)
+
+
+def positive(name: str, value: object) -> float:
+    """Return `value` as a finite float above zero."""
+    if isinstance(value, bool) or not isinstance(value, numbers.Real):
+        raise ValueError(f"{name} must be a number above 0, got {value!r}")
+    number = float(value)
+    if not (math.isfinite(number) and number > 0):
+        raise ValueError(f"{name} must be a finite number above 0, got {value!r}")
+    return number
+
+
+def sample_count(shape: object) -> int:
+    """Return n from the sample shape (n,)."""
+    if not isinstance(shape, Sequence) or isinstance(shape, str) or len(shape) != 1:
+        raise ValueError(f"shape must be a tuple (n,) that holds one whole number, got {shape!r}")
+    return whole_number("n in shape (n,)", shape[0])
+
+
+def real_tensor(name: str, value: object, *, like: Tensor | None = None) -> Tensor:
+    """Return `value` as a floating-point tensor without NaN or infinity, on the device and in the dtype of `like`."""
+    try:
+        tensor = (
+            torch.as_tensor(value)
+            if like is None
+            else torch.as_tensor(value, dtype=like.dtype, device=like.device)
+        )
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise ValueError(f"{name} must hold numbers, got {value!r}") from error
+    if tensor.is_complex():
+        raise ValueError(f"{name} must hold real numbers, got dtype {tensor.dtype}")
+    if not tensor.is_floating_point():
+        tensor = tensor.to(torch.get_default_dtype())
+    if not torch.isfinite(tensor).all():
+        raise ValueError(f"{name} must hold finite numbers, got NaN or infinity in {_shown(tensor)}")
+    return tensor
+
+
+def probabilities(name: str, value: object, *, like: Tensor | None = None) -> Tensor:
+    """Return `value` as a tensor whose last dimension holds probabilities that sum to 1 within 1e-5."""
+    p = real_tensor(name, value, like=like)
+    if p.ndim == 0 or p.shape[-1] == 0:
+        raise ValueError(f"{name} must hold at least one probability, got shape {tuple(p.shape)}")
+    if (p < 0).any():
+        raise ValueError(f"{name} must not be negative, got {_shown(p)}")
+    off = (p.sum(-1) - 1).abs().max().item()
+    if off > 1e-5:
+        raise ValueError(f"{name} must sum to 1, got a sum that is off by {off:.2g} in {_shown(p)}")
+    return p
+
+
+def events(name: str, x: object, event_shape: Sequence[int]) -> Tensor:
+    """Return the batch `x` after checking that it is a tensor (..., *event_shape) of real numbers, none NaN."""
+    if not isinstance(x, Tensor):
+        raise ValueError(f"{name} must be a torch tensor, got {type(x).__name__}")
+    event = tuple(event_shape)
+    if len(event) > x.ndim or tuple(x.shape[x.ndim - len(event) :]) != event:
+        wanted = "(..., " + ", ".join(map(str, event)) + ")"
+        raise ValueError(f"{name} must have shape {wanted}, got {tuple(x.shape)}")
+    if x.is_floating_point() and torch.isnan(x).any():
+        raise ValueError(f"{name} must not hold NaN, got {int(torch.isnan(x).sum())} of them")
+    return x
+
+
+def symbols(name: str, x: object, event_shape: Sequence[int], categories: int) -> Tensor:
+    """Return the batch `x` as int64 after checking that it holds whole numbers from 0 to categories − 1."""
+    x = events(name, x, event_shape)
+    if x.is_floating_point() or x.is_complex() or x.dtype == torch.bool:
+        raise ValueError(f"{name} must hold whole numbers, got dtype {x.dtype}")
+    if x.numel() and not 0 <= int(x.min()) <= int(x.max()) < categories:
+        raise ValueError(
+            f"{name} must lie between 0 and {categories - 1}, got values from {int(x.min())} to {int(x.max())}"
+        )
+    return x.long()
+
+
+def points(name: str, x: object) -> Tensor:
+    """Return the sample `x` after checking that it is a non-empty tensor (n, D) of finite numbers."""
+    if not isinstance(x, Tensor) or x.ndim != 2 or x.shape[0] < 1 or x.shape[1] < 1:
+        got = tuple(x.shape) if isinstance(x, Tensor) else type(x).__name__
+        raise ValueError(f"{name} must be a tensor of shape (n, D) with n, D at least 1, got {got}")
+    return real_tensor(name, x)
+
+
+def _shown(tensor: Tensor) -> str:
+    """Return the tensor's values if they are few, else its shape."""
+    return str(tensor.tolist()) if tensor.numel() <= 8 else f"a tensor of shape {tuple(tensor.shape)}"

@@ -1,0 +1,210 @@
+"""Checks that a reader can see: equations that are run, and exercises that are graded.
+
+`verify` stands behind every displayed equation of the book, `grade` behind every exercise.
+"""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from collections.abc import Callable, Iterator
+from typing import Literal, NamedTuple
+
+import torch
+from IPython import get_ipython
+from IPython.display import display
+from torch import Tensor
+
+Relation = Literal["==", "<=", ">="]
+
+
+def verify(
+    label: str,
+    left: object,
+    right: object,
+    *,
+    atol: float = 1e-10,
+    rtol: float = 0.0,
+    relation: Relation = "==",
+) -> None:
+    """Assert that both sides of an equation agree, |left − right| ≤ atol + rtol |right|, and say so in one line.
+
+    The line is the same on every machine. What differs from machine to machine, the largest deviation found, travels
+    in the metadata of the output; the book's ledger is made from it.
+
+    Args:
+        label: of the equation, ``eq:…``.
+        left, right: numbers, arrays or tensors of one shape, or a single number on one side.
+        atol, rtol: absolute and relative tolerance.
+        relation: "==" for an equation, "<=" or ">=" for a bound, which may be missed by the tolerance.
+
+    Raises:
+        AssertionError: the sides do not agree, or hold NaN. The message shows the worst place.
+        ValueError: a label without ``eq:``, shapes that differ, nothing to compare, a bad tolerance or relation.
+    """
+    if not isinstance(label, str) or not label.startswith("eq:"):
+        raise ValueError(f"label must begin with 'eq:', got {label!r}")
+    if relation not in ("==", "<=", ">="):
+        raise ValueError(f"relation must be '==', '<=' or '>=', got {relation!r}")
+    if not (0 <= atol < float("inf") and 0 <= rtol < float("inf")):
+        raise ValueError(f"atol and rtol must be finite and not negative, got {atol!r} and {rtol!r}")
+    a, b = _sides(left, right)
+    excess = _excess(a, b, relation)
+    allowed = atol + rtol * torch.where(b.isinf(), 0.0, b.abs())
+    bad = ~(excess <= allowed)  # true for NaN as well
+    if bad.any():
+        worst = int(torch.where(bad, excess.nan_to_num(nan=torch.inf), -1.0).argmax())
+        raise AssertionError(
+            f"{label} does not hold at {int(bad.sum())} of {a.numel()} places. The worst is number {worst}: "
+            f"left {a[worst].item():.10g}, right {b[worst].item():.10g}, "
+            f"off by {excess[worst].item():.3g} where {allowed[worst].item():.3g} is allowed"
+        )
+    margin = " or ".join(f"{size:g}{kind}" for size, kind in ((atol, ""), (rtol, " relative")) if size)
+    many = f"{a.numel()} pairs" if a.numel() > 1 else "both sides"
+    verb = "agree" if relation == "==" else f"keep left {'≤' if relation == '<=' else '≥'} right"
+    record = {
+        "label": label,
+        "relation": relation,
+        "count": a.numel(),
+        "deviation": excess.max().item(),
+        "atol": atol,
+        "rtol": rtol,
+    }
+    _show(f"{label} holds: {many} {verb}, within {margin or 'nothing: exactly'}", record)
+
+
+class Case(NamedTuple):
+    """One question of a grader.
+
+    Attributes:
+        question: what is asked, in words.
+        ask: returns the reader's answer to it.
+        expected: the right answer, a number or a tensor.
+        atol: how far the answer may be off.
+        hint: shown instead of the right answer when the answer is wrong.
+    """
+
+    question: str
+    ask: Callable[[], object]
+    expected: object
+    atol: float = 1e-6
+    hint: str = ""
+
+
+Grader = Callable[[object], Iterator[Case]]
+_graders: dict[str, Grader] = {}
+
+
+def grader(label: str) -> Callable[[Grader], Grader]:
+    """Register the grader of an exercise: a function from the reader's answer to cases.
+
+    Raises:
+        ValueError: the label does not begin with ``ex:`` or has a grader already.
+    """
+    if not label.startswith("ex:") or label in _graders:
+        raise ValueError(f"label must begin with 'ex:' and be new, got {label!r}")
+
+    def register(function: Grader) -> Grader:
+        _graders[label] = function
+        return function
+
+    return register
+
+
+def grade(label: str, answer: object) -> None:
+    """Tell the reader whether the answer to an exercise is right, and if not, where it fails.
+
+    Args:
+        label: of the exercise, ``ex:…``.
+        answer: a number, a tensor or a function, as the exercise asks; ``...`` while there is none.
+
+    Raises:
+        ValueError: no exercise has this label.
+    """
+    import genlib.graders
+
+    for module in pkgutil.iter_modules(genlib.graders.__path__):
+        importlib.import_module(f"genlib.graders.{module.name}")
+    if label not in _graders:
+        raise ValueError(f"label must be one of {', '.join(sorted(_graders))}, got {label!r}")
+    print(f"{label}: {_verdict(_graders[label], answer)}")
+
+
+def _verdict(questions: Grader, answer: object) -> str:
+    """Return "no answer yet", "right" or "not yet" with the first case that fails."""
+    if answer is None or answer is ...:
+        return "no answer yet"
+    count = 0
+    for case in questions(answer):
+        try:
+            got = case.ask()
+        except NotImplementedError:
+            return "no answer yet"
+        except Exception as error:
+            return f"not yet. {case.question}: the answer raised {type(error).__name__}: {error}"
+        if got is None or got is ...:
+            return "no answer yet"
+        if not _matches(got, case.expected, case.atol):
+            return f"not yet. {case.question}: got {_short(got)}. {case.hint or f'Right: {_short(case.expected)}.'}"
+        count += 1
+    return "right" if count == 1 else f"right, in all {count} cases"
+
+
+def _matches(got: object, expected: object, atol: float) -> bool:
+    """Return whether an answer has the right shape and values; infinities must be equal."""
+    try:
+        a, b = _tensor("got", got), _tensor("expected", expected)
+    except ValueError:
+        return False
+    return a.shape == b.shape and bool(torch.isclose(a, b, rtol=0.0, atol=atol).all())
+
+
+def _short(value: object) -> str:
+    """Print a number or a small tensor with four digits, anything else by its shape or type."""
+    try:
+        tensor = _tensor("value", value)
+    except ValueError:
+        return f"an object of type {type(value).__name__}"
+    if tensor.ndim == 0:
+        return f"{tensor.item():.4g}"
+    if tensor.numel() > 8:
+        return f"a tensor of shape {tuple(tensor.shape)}"
+    return "[" + ", ".join(f"{number:.4g}" for number in tensor.flatten().tolist()) + "]"
+
+
+def _sides(left: object, right: object) -> tuple[Tensor, Tensor]:
+    """Return both sides as flat float64 tensors of one length."""
+    a, b = _tensor("left", left), _tensor("right", right)
+    if a.shape != b.shape and a.numel() != 1 and b.numel() != 1:
+        raise ValueError(f"left and right must have one shape, got {tuple(a.shape)} and {tuple(b.shape)}")
+    if 0 in (a.numel(), b.numel()):
+        raise ValueError(
+            f"left and right must not be empty, got shapes {tuple(a.shape)} and {tuple(b.shape)}"
+        )
+    size = max(a.numel(), b.numel())
+    return a.flatten().expand(size), b.flatten().expand(size)
+
+
+def _excess(a: Tensor, b: Tensor, relation: Relation) -> Tensor:
+    """By how much each pair misses the relation; equal infinities miss it by 0."""
+    gap = {"==": (a - b).abs(), "<=": a - b, ">=": b - a}[relation]
+    return torch.where(a == b, 0.0, gap).clamp(min=0)
+
+
+def _tensor(name: str, value: object) -> Tensor:
+    """Return numbers as a float64 tensor on the CPU."""
+    try:
+        tensor = torch.as_tensor(value).detach().cpu()
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise ValueError(f"{name} must hold numbers, got {type(value).__name__}") from error
+    if tensor.is_complex():
+        raise ValueError(f"{name} must hold real numbers, got dtype {tensor.dtype}")
+    return tensor.double()
+
+
+def _show(line: str, record: dict[str, object]) -> None:
+    """Print the line; in a notebook, keep the record in the metadata of the output."""
+    if get_ipython() is None:
+        print(line)
+    else:
+        display({"text/plain": line}, raw=True, metadata={"genlib": record})

@@ -1,0 +1,201 @@
+"""Discrete distributions: entropy, cross-entropy, KL divergence, and the models that are tables of probabilities."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from genlib import _arguments as check
+
+
+def entropy(p: Tensor) -> Tensor:
+    """Entropy H(P) = −Σ P log P in nats, (..., K) → (...), with 0 log 0 = 0 (Shannon 1948).
+
+    Raises:
+        ValueError: `p` holds negative or non-finite numbers or does not sum to 1 over the last dimension.
+    """
+    p = check.probabilities("p", p)
+    return -torch.special.xlogy(p, p).sum(-1)
+
+
+def cross_entropy(p: Tensor, q: Tensor) -> Tensor:
+    """Cross-entropy H(P, Q) = −Σ P log Q in nats, (..., K) and (..., K) → (...).
+
+    It is infinite where Q gives probability 0 to a symbol that P can produce; a symbol with P = 0 adds nothing.
+
+    Raises:
+        ValueError: `p` or `q` is no distribution, or their shapes do not broadcast.
+    """
+    p, q = _pair(p, q)
+    return -torch.special.xlogy(p, q).sum(-1)
+
+
+def kl_divergence(p: Tensor, q: Tensor) -> Tensor:
+    """Divergence D_KL(P‖Q) = Σ P log(P/Q) in nats, (..., K) and (..., K) → (...) (Kullback and Leibler 1951).
+
+    It is infinite where Q gives probability 0 to a symbol that P can produce; a symbol with P = 0 adds nothing.
+
+    Raises:
+        ValueError: `p` or `q` is no distribution, or their shapes do not broadcast.
+    """
+    p, q = _pair(p, q)
+    return (torch.special.xlogy(p, p) - torch.special.xlogy(p, q)).sum(-1)
+
+
+def smoothed(counts: Tensor, alpha: float) -> Tensor:
+    """Probabilities (count + alpha) / (n + alpha K) from counts, (..., K) → (..., K): additive smoothing.
+
+    alpha = 1 is Laplace's rule of succession, alpha = 1/2 the estimator of Krichevsky and Trofimov (1981).
+
+    Raises:
+        ValueError: a count is negative or not finite, alpha is negative, or nothing was counted and alpha is 0.
+    """
+    counts = check.real_tensor("counts", counts)
+    if counts.ndim == 0 or (counts < 0).any():
+        raise ValueError(f"counts must be a tensor (..., K) without negative numbers, got {counts}")
+    if alpha != 0:
+        alpha = check.positive("alpha", alpha)
+    total = counts.sum(-1, keepdim=True) + alpha * counts.shape[-1]
+    if (total == 0).any():
+        raise ValueError("alpha must be above 0 where counts are all zero, got 0")
+    return (counts + alpha) / total
+
+
+def inverse_cdf(probs: Tensor, u: Tensor) -> Tensor:
+    """Turn uniform numbers into symbols: the first k whose cumulative probability exceeds u.
+
+    Args:
+        probs: (*E, K) probabilities.
+        u: (..., *E) numbers in [0, 1).
+
+    Returns:
+        (..., *E) int64 symbols; a symbol of probability 0 is never returned.
+
+    Raises:
+        ValueError: `probs` is no distribution or a number of `u` lies outside [0, 1).
+    """
+    probs, u = check.probabilities("probs", probs), check.real_tensor("u", u)
+    if ((u < 0) | (u >= 1)).any():
+        raise ValueError(f"u must lie in [0, 1), got values from {u.min().item()} to {u.max().item()}")
+    cdf = probs.cumsum(-1)
+    cdf = cdf / cdf[..., -1:]  # ends at exactly 1, whatever was lost in rounding
+    return (u[..., None] >= cdf).sum(-1)
+
+
+class Softmax(nn.Module):
+    """Independent categorical variables with free logits: the simplest trainable model of discrete data.
+
+    Args:
+        categories: K, the number of symbols.
+        event_shape: shape E of one example: () for a symbol, (64,) for the pixels of an image.
+
+    Attributes:
+        logits: (*E, K) parameter, 0 at first, which is the uniform distribution.
+    """
+
+    def __init__(self, categories: int, event_shape: Sequence[int] = ()) -> None:
+        super().__init__()
+        self.categories = check.whole_number("categories", categories)
+        self.event_shape = torch.Size(check.whole_number("event_shape", size) for size in event_shape)
+        self.logits = nn.Parameter(torch.zeros(*self.event_shape, self.categories))
+
+    @property
+    def probs(self) -> Tensor:
+        """Probabilities, (*E, K)."""
+        return self.logits.softmax(-1)
+
+    def log_prob(self, x: Tensor) -> Tensor:
+        """Log-probability in nats of whole numbers 0 … K − 1, (B, *E) → (B,)."""
+        x = check.symbols("x", x, self.event_shape, self.categories)
+        log_q = self.logits.log_softmax(-1).expand(*x.shape, self.categories)  # (B, *E, K)
+        chosen = log_q.gather(-1, x[..., None]).squeeze(-1)  # (B, *E)
+        return chosen.flatten(x.ndim - len(self.event_shape)).sum(-1) if self.event_shape else chosen
+
+    def loss(self, x: Tensor) -> Tensor:
+        """Negative log-likelihood in nats, per example, (B, *E) → (B,)."""
+        return -self.log_prob(x)
+
+    @torch.no_grad()
+    def sample(self, shape: Sequence[int], *, generator: torch.Generator | None = None) -> Tensor:
+        """Draw by inverse CDF, (n,) → (n, *E) int64."""
+        n = check.sample_count(shape)
+        u = torch.rand((n, *self.event_shape), generator=generator, device=self.logits.device)
+        return inverse_cdf(self.probs, u)
+
+    @torch.no_grad()
+    def fit_counts(self, x: Tensor, alpha: float = 0.0) -> Softmax:
+        """Set the logits to the smoothed frequencies of `x` (B, *E); with alpha = 0 that is maximum likelihood."""
+        x = check.symbols("x", x, self.event_shape, self.categories)
+        counts = nn.functional.one_hot(x, self.categories).sum(0)  # (*E, K)
+        self.logits.copy_(smoothed(counts.to(self.logits), alpha).log())
+        return self
+
+
+class NaiveBayes(nn.Module):
+    """A class label, then pixels that are independent given the label: p(y) Π_d p(x_d | y).
+
+    Args:
+        categories: K, the number of symbols of each entry.
+        event_shape: shape E of one example.
+        classes: C, the number of labels.
+    """
+
+    def __init__(self, categories: int, event_shape: Sequence[int], classes: int) -> None:
+        super().__init__()
+        self.prior = Softmax(classes)
+        self.likelihoods = nn.ModuleList(
+            Softmax(categories, event_shape) for _ in range(self.prior.categories)
+        )
+
+    def log_joint(self, x: Tensor) -> Tensor:
+        """log p(x, y) in nats for every label y, (B, *E) → (B, C)."""
+        given = torch.stack([likelihood.log_prob(x) for likelihood in self.likelihoods], -1)  # (B, C)
+        return self.prior.logits.log_softmax(-1) + given
+
+    def log_prob(self, x: Tensor) -> Tensor:
+        """log p(x) = log Σ_y p(x, y) in nats, (B, *E) → (B,)."""
+        return self.log_joint(x).logsumexp(-1)
+
+    def log_posterior(self, x: Tensor) -> Tensor:
+        """log p(y | x) in nats by Bayes' rule, (B, *E) → (B, C)."""
+        return self.log_joint(x).log_softmax(-1)
+
+    def loss(self, x: Tensor) -> Tensor:
+        """Negative log-likelihood in nats, per example, (B, *E) → (B,)."""
+        return -self.log_prob(x)
+
+    @torch.no_grad()
+    def sample(self, shape: Sequence[int], *, generator: torch.Generator | None = None) -> Tensor:
+        """Draw labels, then examples given the labels, (n,) → (n, *E) int64."""
+        labels = self.prior.sample(shape, generator=generator)  # (n,)
+        drawn = torch.stack([q.sample(shape, generator=generator) for q in self.likelihoods])  # (C, n, *E)
+        return drawn[labels, torch.arange(len(labels), device=labels.device)]
+
+    def fit_counts(self, x: Tensor, y: Tensor, alpha: float = 0.0) -> NaiveBayes:
+        """Set every table to the smoothed frequencies of examples `x` (B, *E) with labels `y` (B,).
+
+        Raises:
+            ValueError: `x` and `y` differ in length, or a label has no example and alpha is 0.
+        """
+        y = check.symbols("y", y, (), self.prior.categories)
+        if len(x) != len(y):
+            raise ValueError(f"y must hold one label for each of the {len(x)} rows of x, got {len(y)}")
+        self.prior.fit_counts(y, alpha)
+        for label, likelihood in enumerate(self.likelihoods):
+            likelihood.fit_counts(x[y == label], alpha)
+        return self
+
+
+def _pair(p: Tensor, q: Tensor) -> tuple[Tensor, Tensor]:
+    """Check two distributions over the same K symbols."""
+    p, q = check.probabilities("p", p), check.probabilities("q", q)
+    if p.shape[-1] != q.shape[-1]:
+        raise ValueError(f"p and q must be over the same symbols, got K = {p.shape[-1]} and {q.shape[-1]}")
+    try:
+        return torch.broadcast_tensors(p, q)
+    except RuntimeError as error:
+        raise ValueError(
+            f"p and q must broadcast, got shapes {tuple(p.shape)} and {tuple(q.shape)}"
+        ) from error

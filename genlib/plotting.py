@@ -1,0 +1,188 @@
+"""One figure style, and the few plots that the lessons share.
+
+Each function draws on the Axes that it is given and returns it. Colours are those of Okabe and Ito, which people with
+any common form of colour blindness can tell apart; lines and bars also differ in dash, marker or hatch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import matplotlib.pyplot as plt
+import numpy as np
+import torch
+from cycler import cycler
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from genlib import _arguments as check
+from genlib.data import Box, lattice
+from genlib.training import History
+
+BLUE, ORANGE, GREEN, PURPLE, SKY, GREY = "#0072B2", "#D55E00", "#009E73", "#AA4499", "#56B4E9", "#5F6368"
+_HATCHES = ("", "///", "...", "xx")
+
+
+def use_style() -> None:
+    """Set matplotlib's defaults to the style of the book. Call it once, at the top of a notebook."""
+    plt.rcParams.update(
+        {
+            "figure.figsize": (6.4, 3.4),
+            "figure.dpi": 130,
+            "figure.constrained_layout.use": True,
+            "font.size": 11,
+            "axes.titlesize": 11.5,
+            "axes.titlelocation": "left",
+            "axes.spines.top": False,
+            "axes.spines.right": False,
+            "axes.grid": True,
+            "axes.axisbelow": True,
+            "grid.color": "#E4E6EA",
+            "grid.linewidth": 0.8,
+            "legend.frameon": False,
+            "lines.linewidth": 2.0,
+            "image.cmap": "cividis",
+            "hatch.linewidth": 0.7,
+            "axes.prop_cycle": cycler(color=[BLUE, ORANGE, GREEN, PURPLE])
+            + cycler(linestyle=["-", "--", "-.", ":"]),
+        }
+    )
+
+
+def bars(ax: Axes, groups: Mapping[str, Tensor], symbols: Sequence[str]) -> Axes:
+    """Draw distributions over the same symbols as bars side by side, told apart by colour and hatch.
+
+    Args:
+        ax: where to draw.
+        groups: name → (K,) probabilities, at most four.
+        symbols: K names under the bars.
+
+    Raises:
+        ValueError: no group or more than four, or a group that does not hold K numbers.
+    """
+    if not 1 <= len(groups) <= len(_HATCHES):
+        raise ValueError(f"groups must hold 1 to {len(_HATCHES)} distributions, got {len(groups)}")
+    width, place = 0.8 / len(groups), np.arange(len(symbols))
+    colours = (BLUE, ORANGE, GREEN, PURPLE)
+    for i, (name, probs) in enumerate(groups.items()):
+        height = check.real_tensor(name, probs).detach().cpu()
+        if height.shape != (len(symbols),):
+            raise ValueError(f"{name} must have shape ({len(symbols)},), got {tuple(height.shape)}")
+        middle = place + (i - (len(groups) - 1) / 2) * width
+        ax.bar(
+            middle, height, 0.92 * width, label=name, color=colours[i], hatch=_HATCHES[i], edgecolor="white"
+        )
+    ax.set_xticks(place, symbols)
+    ax.set_ylabel("probability")
+    ax.grid(axis="x", visible=False)
+    if len(groups) > 1:
+        ax.legend()
+    return ax
+
+
+def density(
+    ax: Axes, model: object, box: Box, size: int = 200, device: torch.device | str | None = None
+) -> Axes:
+    """Draw exp(log_prob) of a model or source in the plane.
+
+    Args:
+        ax: where to draw.
+        model: anything with ``log_prob``, (B, 2) → (B,).
+        box: ((left, right), (bottom, top)), in data units.
+        size: cells along each axis.
+        device: where the model works; torch's default when None.
+
+    Raises:
+        ValueError: size < 1, or the model has no ``log_prob``.
+    """
+    if not callable(getattr(model, "log_prob", None)):
+        raise ValueError(f"model must have a method log_prob, got {type(model).__name__}")
+    with torch.no_grad():
+        cells = lattice(box, size).float().to(device)
+        p = torch.cat([model.log_prob(part) for part in cells.split(16384)]).exp().cpu()  # (size²,)
+    image = ax.imshow(
+        p.reshape(size, size), origin="lower", extent=(*box[0], *box[1]), interpolation="bilinear"
+    )
+    ax.figure.colorbar(image, ax=ax, label="density (1 / unit²)", shrink=0.85)
+    return _plane(ax)
+
+
+def points(ax: Axes, x: Tensor, box: Box, label: str | None = None, colour: str = BLUE) -> Axes:
+    """Draw a sample (n, 2) in the plane; `box` fixes the frame, so that figures can be compared.
+
+    Raises:
+        ValueError: `x` is not of shape (n, 2) or not finite.
+    """
+    x = check.points("x", x).detach().cpu()
+    if x.shape[1] != 2:
+        raise ValueError(f"x must have shape (n, 2), got {tuple(x.shape)}")
+    ax.scatter(x[:, 0], x[:, 1], s=4, alpha=0.5, color=colour, linewidths=0, label=label)
+    ax.set(xlim=box[0], ylim=box[1])
+    return _plane(ax)
+
+
+def loss_curve(ax: Axes, history: History, floor: float | None = None, unit: str = "nats") -> Axes:
+    """Draw the loss over the steps, its running mean over 2 % of them, and a known lower limit.
+
+    Args:
+        ax: where to draw.
+        history: from `genlib.training.fit`, with at least one step.
+        floor: a value that the loss cannot go below on average, such as an entropy.
+        unit: of the loss.
+
+    Raises:
+        ValueError: the history is empty.
+    """
+    if not history.loss:
+        raise ValueError("history must hold at least one step, got none")
+    loss = np.asarray(history.loss)
+    window = max(1, len(loss) // 50)
+    steps = np.arange(1, len(loss) + 1)
+    ax.plot(steps, loss, color=SKY, linewidth=0.6, alpha=0.6, linestyle="-", label="each batch")
+    smooth = np.convolve(loss, np.ones(window) / window, mode="valid")
+    ax.plot(steps[window - 1 :], smooth, color=BLUE, linestyle="-", label=f"mean of {window} steps")
+    if floor is not None:
+        ax.axhline(floor, color=ORANGE, linestyle="--", label="lower limit")
+    ax.set(xlabel="step", ylabel=f"loss ({unit})")
+    ax.legend()
+    return ax
+
+
+def images(sheet: Tensor, columns: int = 8, levels: int = 16, titles: Sequence[str] | None = None) -> Figure:
+    """Draw grey images as a sheet, ink dark on white paper.
+
+    Args:
+        sheet: (n, H, W) grey levels, 0 for paper.
+        columns: images in a row.
+        levels: the darkest grey level.
+        titles: one for each image.
+
+    Raises:
+        ValueError: wrong shape, NaN, columns < 1, or not one title an image.
+    """
+    sheet = check.real_tensor("sheet", sheet).detach().cpu()
+    if sheet.ndim != 3 or 0 in sheet.shape:
+        raise ValueError(f"sheet must have shape (n, H, W), got {tuple(sheet.shape)}")
+    if titles is not None and len(titles) != len(sheet):
+        raise ValueError(f"titles must hold {len(sheet)} texts, got {len(titles)}")
+    columns = min(check.whole_number("columns", columns), len(sheet))
+    rows = -(-len(sheet) // columns)
+    side = 6.4 / columns
+    figure, axes = plt.subplots(
+        rows, columns, figsize=(6.4, rows * (side + (0.25 if titles else 0.0))), squeeze=False
+    )
+    for i, ax in enumerate(axes.flat):
+        ax.axis("off")
+        if i < len(sheet):
+            ax.imshow(sheet[i], cmap="gray_r", vmin=0, vmax=levels)
+            if titles is not None:
+                ax.set_title(titles[i], loc="center", fontsize=9)
+    return figure
+
+
+def _plane(ax: Axes) -> Axes:
+    """Label the axes of a picture of the plane and give both the same scale."""
+    ax.set(xlabel="$x_1$", ylabel="$x_2$", aspect="equal")
+    ax.grid(visible=False)
+    return ax
