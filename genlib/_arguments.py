@@ -18,7 +18,9 @@ def whole_number(name: str, value: object, least: int = 1) -> int:
 
 
 def positive(name: str, value: object) -> float:
-    """Return `value` as a finite float above zero."""
+    """Return `value`, a number or a tensor that holds one, as a finite float above zero."""
+    if isinstance(value, Tensor) and value.numel() == 1:
+        value = value.item()
     if isinstance(value, bool) or not isinstance(value, numbers.Real):
         raise ValueError(f"{name} must be a number above 0, got {value!r}")
     number = float(value)

@@ -1,6 +1,7 @@
 """Checks that a reader can see: equations that are run, and exercises that are graded.
 
-`verify` stands behind every displayed equation of the book, `grade` behind every exercise.
+`verify` stands behind every displayed equation of the book, `claim` behind every measured statement, and `grade` behind
+every exercise.
 """
 
 from __future__ import annotations
@@ -59,7 +60,7 @@ def verify(
             f"left {a[worst].item():.10g}, right {b[worst].item():.10g}, "
             f"off by {excess[worst].item():.3g} where {allowed[worst].item():.3g} is allowed"
         )
-    margin = " or ".join(f"{size:g}{kind}" for size, kind in ((atol, ""), (rtol, " relative")) if size)
+    margin = " + ".join(f"{size:g}{kind}" for size, kind in ((atol, ""), (rtol, " relative")) if size)
     many = f"{a.numel()} pairs" if a.numel() > 1 else "both sides"
     verb = "agree" if relation == "==" else f"keep left {'≤' if relation == '<=' else '≥'} right"
     record = {
@@ -71,6 +72,21 @@ def verify(
         "rtol": rtol,
     }
     _show(f"{label} holds: {many} {verb}, within {margin or 'nothing: exactly'}", record)
+
+
+def claim(statement: str, holds: object) -> None:
+    """Print "statement: yes", or fail: for what is measured, where a figure would differ from machine to machine.
+
+    Args:
+        statement: what is claimed, in words and with its margin.
+        holds: whether it does: a bool, or a tensor with one.
+
+    Raises:
+        AssertionError: it does not hold.
+    """
+    if not bool(holds):
+        raise AssertionError(f"{statement}: no")
+    print(f"{statement}: yes")
 
 
 class Case(NamedTuple):

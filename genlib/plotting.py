@@ -77,7 +77,9 @@ def bars(ax: Axes, groups: Mapping[str, Tensor], symbols: Sequence[str]) -> Axes
     ax.set_ylabel("probability")
     ax.grid(axis="x", visible=False)
     if len(groups) > 1:
-        ax.legend()
+        ax.legend(
+            loc="lower left", bbox_to_anchor=(0, 1), ncols=len(groups), handlelength=1.4, columnspacing=1.2
+        )
     return ax
 
 
@@ -149,35 +151,35 @@ def loss_curve(ax: Axes, history: History, floor: float | None = None, unit: str
     return ax
 
 
-def images(sheet: Tensor, columns: int = 8, levels: int = 16, titles: Sequence[str] | None = None) -> Figure:
+def images(sheet: Tensor, columns: int = 8, levels: int = 16, rows: Sequence[str] | None = None) -> Figure:
     """Draw grey images as a sheet, ink dark on white paper.
 
     Args:
         sheet: (n, H, W) grey levels, 0 for paper.
         columns: images in a row.
         levels: the darkest grey level.
-        titles: one for each image.
+        rows: a name for each row, written above it.
 
     Raises:
-        ValueError: wrong shape, NaN, columns < 1, or not one title an image.
+        ValueError: wrong shape, NaN, columns < 1, or not one name a row.
     """
     sheet = check.real_tensor("sheet", sheet).detach().cpu()
     if sheet.ndim != 3 or 0 in sheet.shape:
         raise ValueError(f"sheet must have shape (n, H, W), got {tuple(sheet.shape)}")
-    if titles is not None and len(titles) != len(sheet):
-        raise ValueError(f"titles must hold {len(sheet)} texts, got {len(titles)}")
     columns = min(check.whole_number("columns", columns), len(sheet))
-    rows = -(-len(sheet) // columns)
-    side = 6.4 / columns
-    figure, axes = plt.subplots(
-        rows, columns, figsize=(6.4, rows * (side + (0.25 if titles else 0.0))), squeeze=False
-    )
-    for i, ax in enumerate(axes.flat):
-        ax.axis("off")
-        if i < len(sheet):
-            ax.imshow(sheet[i], cmap="gray_r", vmin=0, vmax=levels)
-            if titles is not None:
-                ax.set_title(titles[i], loc="center", fontsize=9)
+    count = -(-len(sheet) // columns)
+    if rows is not None and len(rows) != count:
+        raise ValueError(f"rows must hold {count} names, got {len(rows)}")
+    figure = plt.figure(figsize=(6.4, count * (6.4 / columns + (0.25 if rows else 0.0))))
+    for i, strip in enumerate(figure.subfigures(count, 1, squeeze=False).flat):
+        if rows is not None:
+            strip.suptitle(rows[i], x=0.01, ha="left", fontsize=10.5)
+        for ax, image in zip(
+            strip.subplots(1, columns, squeeze=False).flat, sheet[i * columns :], strict=False
+        ):
+            ax.imshow(image, cmap="gray_r", vmin=0, vmax=levels)
+    for ax in figure.axes:
+        ax.set_axis_off()
     return figure
 
 

@@ -26,8 +26,8 @@ class History:
         interrupted: True when the reader stopped the run; the model then holds what was learnt so far.
     """
 
-    loss: list[float] = field(default_factory=list)
-    lr: list[float] = field(default_factory=list)
+    loss: list[float] = field(default_factory=list, repr=False)
+    lr: list[float] = field(default_factory=list, repr=False)
     interrupted: bool = False
 
 
