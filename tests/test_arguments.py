@@ -1,0 +1,158 @@
+"""The checks of arguments: what is refused, and that the message names the argument and what was given."""
+
+import math
+import re
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from genlib import _arguments as check
+
+STEADY = settings(deadline=None, max_examples=60, derandomize=True)
+
+
+@pytest.mark.parametrize("value", [0, -1, 1.0, 2.5, True, "3", None, math.nan, torch.tensor(3)])
+def test_whole_number_refuses(value):
+    with pytest.raises(ValueError, match=rf"^size must be a whole number .*{re.escape(repr(value))}"):
+        check.whole_number("size", value)
+
+
+@STEADY
+@given(st.integers(-5, 50), st.integers(-5, 50))
+def test_whole_number_keeps_what_is_large_enough(value, least):
+    if value >= least:
+        assert check.whole_number("n", np.int64(value), least) == value
+        assert type(check.whole_number("n", np.int64(value), least)) is int
+    else:
+        with pytest.raises(ValueError, match=f"at least {least}"):
+            check.whole_number("n", value, least)
+
+
+@pytest.mark.parametrize("value", [0, 0.0, -0.5, math.nan, math.inf, -math.inf, True, "1", None, 1j])
+def test_positive_refuses(value):
+    with pytest.raises(ValueError, match=rf"^scale must be .*{re.escape(repr(value))}"):
+        check.positive("scale", value)
+
+
+@pytest.mark.parametrize("value", [1, 0.5, np.float32(0.5), np.int64(3), 5e-324])
+def test_positive_returns_a_float(value):
+    assert check.positive("scale", value) == float(value)
+    assert type(check.positive("scale", value)) is float
+
+
+@pytest.mark.parametrize("shape", [(), (2, 3), 5, "5", None, torch.tensor([5]), (0,), (-2,), (2.0,), (True,)])
+def test_sample_count_refuses(shape):
+    with pytest.raises(ValueError, match="shape"):
+        check.sample_count(shape)
+
+
+@pytest.mark.parametrize("shape", [(7,), [7], torch.Size([7]), (np.int64(7),)])
+def test_sample_count_reads(shape):
+    assert check.sample_count(shape) == 7
+
+
+@pytest.mark.parametrize("value", ["abc", None, object(), [[1, 2], [3]], {"a": 1}, [1.0, None]])
+def test_real_tensor_refuses_what_is_no_number(value):
+    with pytest.raises(ValueError, match="^means must hold numbers"):
+        check.real_tensor("means", value)
+
+
+def test_real_tensor_refuses_complex_and_non_finite_numbers():
+    with pytest.raises(ValueError, match="^means must hold real numbers, got dtype torch.complex64"):
+        check.real_tensor("means", torch.tensor([1j]))
+    for bad in (math.nan, math.inf, -math.inf):
+        with pytest.raises(ValueError, match=r"^means must hold finite numbers.*\[1.0, -?(nan|inf)\]"):
+            check.real_tensor("means", [1.0, bad])
+    with pytest.raises(ValueError, match=r"a tensor of shape \(9,\)"):
+        check.real_tensor("means", [math.nan] * 9)
+
+
+def test_real_tensor_keeps_or_takes_the_dtype():
+    assert check.real_tensor("a", torch.ones(2, dtype=torch.float64)).dtype == torch.float64
+    assert check.real_tensor("a", np.ones(2)).dtype == torch.float64
+    assert check.real_tensor("a", [1, 2]).dtype == torch.get_default_dtype()
+    assert check.real_tensor("a", True).dtype == torch.get_default_dtype()
+    like = torch.empty(0, dtype=torch.float64)
+    assert check.real_tensor("a", [1, 2], like=like).dtype == torch.float64
+    assert check.real_tensor("a", torch.ones(2), like=like).dtype == torch.float64
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        ([0.5, 0.6], r"must sum to 1, got a sum that is off by 0\.1 in \[0\.5, 0\.60*"),
+        ([0.5, 0.49998], "must sum to 1"),
+        ([[0.5, 0.5], [0.5, 0.4]], "must sum to 1"),
+        ([1.5, -0.5], r"must not be negative, got \[1\.5, -0\.5\]"),
+        ([0.5, math.nan], "finite"),
+        ([1.0, math.inf], "finite"),
+        ([], r"at least one probability, got shape \(0,\)"),
+        (1.0, r"at least one probability, got shape \(\)"),
+    ],
+)
+def test_probabilities_refuse(value, message):
+    with pytest.raises(ValueError, match="^probs " + ".*" + message):
+        check.probabilities("probs", value)
+
+
+def test_probabilities_allow_rounding_zeros_and_an_empty_batch():
+    for value in ([0.1] * 10, [0.0, 1.0], [0.5, 0.499999], [[1.0], [1.0]]):
+        torch.testing.assert_close(check.probabilities("p", value), torch.tensor(value), rtol=0, atol=0)
+    assert check.probabilities("p", torch.empty(0, 3)).shape == (0, 3)
+
+
+def test_events_refuse_and_name_the_shape():
+    with pytest.raises(ValueError, match="^x must be a torch tensor, got list"):
+        check.events("x", [1.0, 2.0], (2,))
+    for shape in [(3,), (2, 3), (), (2, 1)]:
+        with pytest.raises(
+            ValueError, match=r"^x must have shape \(\.\.\., 2\), got " + re.escape(str(shape))
+        ):
+            check.events("x", torch.zeros(shape), (2,))
+    with pytest.raises(ValueError, match="^x must not hold NaN, got 2 of them"):
+        check.events("x", torch.tensor([math.nan, 1.0, math.nan]), ())
+
+
+def test_events_pass_unchanged():
+    for shape, event in [((5, 2), (2,)), ((2,), (2,)), ((4, 5, 2, 3), (2, 3)), ((), ()), ((0, 2), (2,))]:
+        x = torch.zeros(shape)
+        assert check.events("x", x, event) is x
+    infinite = torch.tensor([math.inf, -math.inf])
+    assert check.events("x", infinite, ()) is infinite
+
+
+def test_symbols_refuse():
+    for x in (torch.zeros(2), torch.zeros(2, dtype=torch.bool), torch.zeros(2, dtype=torch.complex64)):
+        with pytest.raises(ValueError, match=f"^x must hold whole numbers, got dtype {x.dtype}"):
+            check.symbols("x", x, (), 3)
+    for values in ([0, 3], [-1, 2], [-1, 3]):
+        with pytest.raises(
+            ValueError, match=f"^x must lie between 0 and 2, got values from {values[0]} to {values[1]}"
+        ):
+            check.symbols("x", torch.tensor(values), (), 3)
+
+
+def test_symbols_become_int64():
+    for dtype in (torch.uint8, torch.int8, torch.int32, torch.int64):
+        x = torch.tensor([0, 1, 2], dtype=dtype)
+        assert check.symbols("x", x, (), 3).dtype == torch.int64
+        assert check.symbols("x", x, (), 3).tolist() == [0, 1, 2]
+    assert check.symbols("x", torch.zeros(0, dtype=torch.int64), (), 3).shape == (0,)
+
+
+@pytest.mark.parametrize(
+    "x", [[[1.0]], torch.zeros(3), torch.zeros(0, 2), torch.zeros(2, 0), torch.zeros(1, 1, 1)]
+)
+def test_points_refuse_wrong_shapes(x):
+    got = str(tuple(x.shape)) if isinstance(x, torch.Tensor) else "list"
+    with pytest.raises(ValueError, match=r"^x must be a tensor of shape \(n, D\).*got " + re.escape(got)):
+        check.points("x", x)
+
+
+def test_points_refuse_nan_and_turn_whole_numbers_into_reals():
+    with pytest.raises(ValueError, match="^x must hold finite numbers"):
+        check.points("x", torch.tensor([[math.nan, 0.0]]))
+    assert check.points("x", torch.ones(1, 1, dtype=torch.int64)).is_floating_point()

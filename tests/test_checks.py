@@ -1,0 +1,351 @@
+"""What `verify` lets pass and what it says; what graders tell the reader."""
+
+import json
+import math
+import re
+
+import nbclient
+import nbformat
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from genlib import checks
+from genlib.checks import Case, claim, grade, grader, verify
+
+STEADY = settings(deadline=None, max_examples=60, derandomize=True)
+NUMBERS = st.floats(-1e6, 1e6)
+
+
+def passes(left, right, **settings):
+    try:
+        verify("eq:test", left, right, **settings)
+    except AssertionError:
+        return False
+    return True
+
+
+# what passes
+
+
+@STEADY
+@given(NUMBERS, NUMBERS, st.floats(0, 2), st.floats(0, 2), st.sampled_from(["==", "<=", ">="]))
+def test_verify_by_its_definition(left, right, atol, rtol, relation):
+    gap = {"==": abs(left - right), "<=": left - right, ">=": right - left}[relation]
+    expected = left == right or max(gap, 0) <= atol + rtol * abs(right)
+    assert passes(left, right, atol=atol, rtol=rtol, relation=relation) is expected
+
+
+def test_defaults_are_tight_and_absolute():
+    assert passes(1.0, 1.0 + 9e-11)
+    assert not passes(1.0, 1.0 + 1.1e-10)
+    assert not passes(1e6, 1e6 + 1e-6)
+    assert passes(0.1 + 0.2, 0.3)
+
+
+def test_relative_tolerance_is_relative_to_the_right():
+    assert passes(11.0, 10.0, atol=0, rtol=0.1)
+    assert not passes(10.0, 11.2, atol=0, rtol=0.1)
+    assert passes(10.0, -11.0, rtol=2)
+    assert not passes(1e-3, 0.0, rtol=0.5)
+
+
+def test_bounds_may_be_missed_by_the_tolerance_alone():
+    assert passes([1.0, 2.0], [2.0, 2.0], relation="<=")
+    assert passes(1.0 + 1e-11, 1.0, relation="<=")
+    assert not passes(1.1, 1.0, relation="<=")
+    assert passes(100.0, 1.0, relation=">=")
+    assert not passes(0.9, 1.0, relation=">=")
+    assert passes(0.9, 1.0, relation=">=", atol=0.2)
+
+
+def test_not_a_number_never_passes():
+    for left, right in ((math.nan, 1.0), (1.0, math.nan), (math.nan, math.nan), ([1.0, math.nan], [1.0, 2.0])):
+        for relation in ("==", "<=", ">="):
+            assert not passes(left, right, atol=1e9, rtol=10.0, relation=relation)
+
+
+def test_infinities_agree_with_themselves_alone():
+    inf = math.inf
+    for relation in ("==", "<=", ">="):
+        assert passes(inf, inf, relation=relation, rtol=0.5)
+        assert passes(-inf, -inf, relation=relation, rtol=0.5)
+    assert not passes(inf, -inf, rtol=0.5)
+    assert not passes(1.0, inf, rtol=0.5)
+    assert not passes(inf, 1.0, atol=1e300)
+    assert passes(1.0, inf, relation="<=")
+    assert passes(-inf, 1.0, relation="<=")
+    assert not passes(inf, 1.0, relation="<=")
+    assert passes(inf, 1.0, relation=">=")
+    assert not passes(1.0, inf, relation=">=", rtol=0.5)
+
+
+def test_one_bad_place_is_enough():
+    for place in range(5):
+        right = [1.0] * 5
+        right[place] = 1.1
+        assert not passes([1.0] * 5, right)
+
+
+@pytest.mark.parametrize(
+    ("left", "right"),
+    [
+        (1, 1.0),
+        (True, 1),
+        (np.float32(0.5), torch.tensor(0.5)),
+        (np.ones((2, 3)), torch.ones(2, 3)),
+        (np.ones(3)[::-1], [1, 1, 1]),
+        (np.broadcast_to(np.ones(1), 3), torch.ones(3)),
+        (torch.ones(3, requires_grad=True), 1),
+        (1.0, torch.ones(2, 2)),
+        ([torch.tensor(1.0), torch.tensor(2.0)], (1, 2)),
+        (torch.ones(2, dtype=torch.int64), torch.ones(2, dtype=torch.float64)),
+    ],
+)
+def test_numbers_arrays_and_tensors_are_welcome(left, right):
+    verify("eq:test", left, right)
+
+
+def test_order_of_entries_matters():
+    left = np.arange(6.0)
+    assert passes(left[::-1], left.tolist()[::-1])
+    assert passes(left.reshape(2, 3).T, [[0, 3], [1, 4], [2, 5]])
+    assert not passes(left[::-1], left)
+
+
+# what is refused
+
+
+@pytest.mark.parametrize("label", ["kl", "def:kl", "ex:kl", "", None, 3, " eq:kl", "eq:"])
+def test_labels_of_equations_only(label):
+    with pytest.raises(ValueError, match="^label must"):
+        verify(label, 1, 1)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"relation": "<"}, r"^relation must be '==', '<=' or '>=', got '<'"),
+        ({"relation": None}, "^relation must"),
+        ({"atol": -1e-9}, "^atol and rtol must be finite and not negative, got -1e-09 and 0.0"),
+        ({"rtol": -1e-9}, "^atol and rtol must"),
+        ({"atol": math.inf}, "^atol and rtol must"),
+        ({"rtol": math.nan}, "^atol and rtol must"),
+        ({"atol": "a"}, "^atol"),
+    ],
+)
+def test_settings_are_refused_by_name(settings, message):
+    with pytest.raises(ValueError, match=message):
+        verify("eq:test", 1, 1, **settings)
+
+
+def test_sides_that_cannot_be_compared():
+    with pytest.raises(ValueError, match=r"^left and right must have one shape, got \(3,\) and \(2,\)"):
+        verify("eq:test", [1, 2, 3], [1, 2])
+    with pytest.raises(ValueError, match=r"^left and right must have one shape, got \(3,\) and \(3, 1\)"):
+        verify("eq:test", torch.ones(3), torch.ones(3, 1))
+    with pytest.raises(ValueError, match=r"^left and right must have one shape, got \(2, 3\) and \(3, 2\)"):
+        verify("eq:test", torch.ones(2, 3), torch.ones(3, 2))
+    for empty in ([], torch.empty(0, 2)):
+        with pytest.raises(ValueError, match="^left and right must not be empty"):
+            verify("eq:test", empty, empty)
+        with pytest.raises(ValueError, match="^left and right must not be empty"):
+            verify("eq:test", empty, 1.0)
+    for bad in ("a", None, object(), [1, [2]]):
+        with pytest.raises(ValueError, match=f"^left must hold numbers, got {type(bad).__name__}"):
+            verify("eq:test", bad, 1.0)
+        with pytest.raises(ValueError, match=f"^right must hold numbers, got {type(bad).__name__}"):
+            verify("eq:test", 1.0, bad)
+    with pytest.raises(ValueError, match="^left must hold real numbers, got dtype torch.complex"):
+        verify("eq:test", 1j, 1.0)
+
+
+# what it says
+
+
+@pytest.mark.parametrize(
+    ("settings", "line"),
+    [
+        ({}, "eq:kl holds: 3 pairs agree, within 1e-10"),
+        ({"atol": 0.5, "rtol": 1e-6}, "eq:kl holds: 3 pairs agree, within 0.5 + 1e-06 relative"),
+        ({"atol": 0, "rtol": 0.01}, "eq:kl holds: 3 pairs agree, within 0.01 relative"),
+        ({"atol": 0}, "eq:kl holds: 3 pairs agree, within nothing: exactly"),
+        ({"relation": "<="}, "eq:kl holds: 3 pairs keep left ≤ right, within 1e-10"),
+        ({"relation": ">="}, "eq:kl holds: 3 pairs keep left ≥ right, within 1e-10"),
+    ],
+)
+def test_the_line(capsys, settings, line):
+    """Word for word: the notebooks' stored outputs are compared with it."""
+    verify("eq:kl", [1, 2, 3], [1, 2, 3], **settings)
+    assert capsys.readouterr().out == line + "\n"
+
+
+def test_the_line_does_not_show_the_deviation(capsys):
+    for gap in (0.0, 1e-13, 7e-11):
+        verify("eq:kl", 1.0, 1.0 + gap)
+    lines = capsys.readouterr().out.splitlines()
+    assert lines == ["eq:kl holds: both sides agree, within 1e-10"] * 3
+
+
+def test_the_error_shows_the_worst_place():
+    with pytest.raises(AssertionError) as caught:
+        verify("eq:kl", [1.0, 2.5, 3.0, 7.0], [1.0, 2.0, 4.0, 7.0], atol=0.01)
+    message = str(caught.value)
+    assert message.startswith("eq:kl does not hold at 2 of 4 places")
+    assert "number 2: left 3, right 4, off by 1 where 0.01 is allowed" in message
+    with pytest.raises(AssertionError, match=r"at 2 of 3 places.*number 1: left nan, right 2"):
+        verify("eq:kl", [5.0, math.nan, 1.0], [1.0, 2.0, 1.0])
+    with pytest.raises(AssertionError, match=r"at 1 of 2 places.*number 1: left 2, right 1"):
+        # the first pair is further apart, and allowed to be
+        verify("eq:kl", [1000.0, 2.0], [1050.0, 1.0], rtol=0.1)
+    with pytest.raises(AssertionError, match=r"number 0: left 3, right 1, off by 2 where"):
+        verify("eq:kl", 3.0, 1.0, relation="<=")
+
+
+def run(*sources):
+    cells = [nbformat.v4.new_code_cell(source) for source in sources]
+    notebook = nbformat.v4.new_notebook(cells=cells)
+    nbclient.NotebookClient(notebook, kernel_name="python3", timeout=120).execute()
+    return [cell.outputs for cell in notebook.cells]
+
+
+def test_in_a_notebook_the_metadata_hold_the_record():
+    equal, bound, failed = run(
+        "import torch\nfrom genlib.checks import verify\n"
+        "verify('eq:kl-name', torch.tensor([1.0, 2.0, 3.5]).double(), [1.0, 2.25, 3.0], atol=0.5, rtol=1e-3)",
+        "verify('eq:kl-bound', [1.0, float('inf')], [2.0, float('inf')], relation='<=')",
+        "try:\n    verify('eq:kl-name', 1, 2)\nexcept AssertionError:\n    pass",
+    )
+    assert [output.output_type for output in equal] == ["display_data"]
+    assert dict(equal[0].data) == {"text/plain": "eq:kl-name holds: 3 pairs agree, within 0.5 + 0.001 relative"}
+    assert equal[0].metadata["genlib"] == {
+        "label": "eq:kl-name", "relation": "==", "count": 3, "deviation": 0.5, "atol": 0.5, "rtol": 0.001
+    }  # fmt: skip
+    assert bound[0].metadata["genlib"] == {
+        "label": "eq:kl-bound", "relation": "<=", "count": 2, "deviation": 0.0, "atol": 1e-10, "rtol": 0.0
+    }  # fmt: skip
+    assert failed == []
+    json.dumps(equal)
+
+
+# claims
+
+
+@pytest.mark.parametrize("holds", [True, np.True_, torch.tensor(True), 1.0 < torch.tensor(2.0)])
+def test_claims_that_hold(holds, capsys):
+    claim("KL below 0.02 nats", holds)
+    assert capsys.readouterr().out == "KL below 0.02 nats: yes\n"
+
+
+@pytest.mark.parametrize("holds", [False, np.False_, torch.tensor(False), math.nan < 1])
+def test_claims_that_do_not_hold(holds, capsys):
+    with pytest.raises(AssertionError, match="^KL below 0.02 nats: no$"):
+        claim("KL below 0.02 nats", holds)
+    assert capsys.readouterr().out == ""
+
+
+# graders
+
+
+@pytest.fixture
+def exercise(monkeypatch):
+    """An exercise of our own, gone after the test: f(x) = x² for two numbers and a tensor."""
+    monkeypatch.setattr(checks, "_graders", dict(checks._graders))
+
+    @grader("ex:test-square")
+    def square(answer):
+        yield Case("f(2)", lambda: answer(2.0), 4.0)
+        yield Case("f(3)", lambda: answer(3.0), 9.0, 0.5, "Square it.")
+        yield Case("f of a tensor", lambda: answer(torch.tensor([1.0, 2.0])), torch.tensor([1.0, 4.0]))
+
+    @grader("ex:test-number")
+    def number(answer):
+        yield Case("the number", lambda: answer, math.pi, 0.01)
+
+    return square
+
+
+def said(capsys, label, answer):
+    grade(label, answer)
+    out = capsys.readouterr().out
+    assert out.endswith("\n")
+    assert out.startswith(f"{label}: ")
+    return out.removeprefix(f"{label}: ").removesuffix("\n")
+
+
+def test_right_answers(exercise, capsys):
+    assert said(capsys, "ex:test-square", lambda x: x**2) == "right, in all 3 cases"
+    for answer in (3.14, np.float64(3.145), torch.tensor(3.14, requires_grad=True)):
+        assert said(capsys, "ex:test-number", answer) == "right"
+
+
+def test_wrong_answers(exercise, capsys):
+    assert said(capsys, "ex:test-square", lambda x: 2 * x) == "not yet. f(3): got 6. Square it."
+    assert said(capsys, "ex:test-square", lambda x: -x) == "not yet. f(2): got -2. Right: 4."
+    last = said(capsys, "ex:test-square", lambda x: x * abs(x) if isinstance(x, float) else x)
+    assert last == "not yet. f of a tensor: got [1, 2]. Right: [1, 4]."
+    assert said(capsys, "ex:test-number", 3.2) == "not yet. the number: got 3.2. Right: 3.142."
+    assert said(capsys, "ex:test-number", math.nan).startswith("not yet. the number: got nan")
+    assert said(capsys, "ex:test-number", "pi").startswith("not yet. the number: got an object of type str")
+    wrong_shape = said(capsys, "ex:test-number", torch.zeros(3, 3))
+    assert wrong_shape.startswith("not yet. the number: got ")
+    assert "shape (3, 3)" in wrong_shape
+
+
+def test_tolerance_belongs_to_the_case(exercise, capsys):
+    assert said(capsys, "ex:test-number", math.pi + 0.009) == "right"
+    assert said(capsys, "ex:test-number", math.pi - 0.011).startswith("not yet")
+    assert said(capsys, "ex:test-square", lambda x: x**2 + 2e-6).startswith("not yet. f(2)")
+
+
+def test_no_answer_yet(exercise, capsys):
+    def raises(x):
+        raise NotImplementedError
+
+    for answer in (..., None, lambda x: ..., lambda x: None, raises):
+        assert said(capsys, "ex:test-square", answer) == "no answer yet"
+
+
+def test_an_answer_that_fails_is_told_why(exercise, capsys):
+    verdict = said(capsys, "ex:test-square", lambda x: x / 0)
+    assert verdict.startswith("not yet. f(2): the answer raised ZeroDivisionError: ")
+    assert said(capsys, "ex:test-square", 3.0).startswith("not yet. f(2): the answer raised TypeError")
+
+
+def test_an_answer_of_the_wrong_shape_is_told_so(exercise, capsys):
+    verdict = said(capsys, "ex:test-number", torch.tensor([math.pi]))
+    assert verdict.startswith("not yet")
+    assert "shape" in verdict
+
+
+def test_unknown_exercise(exercise):
+    with pytest.raises(ValueError, match=r"^label must be one of .*ex:test-number, ex:test-square.*, got 'ex:other'"):
+        grade("ex:other", 1)
+
+
+def test_labels_of_graders(exercise):
+    for label in ("eq:kl", "square", "ex:test-square"):
+        with pytest.raises(ValueError, match=f"^label must begin with 'ex:' and be new, got '{label}'"):
+            grader(label)
+
+
+def registered():
+    with pytest.raises(ValueError, match="label must be one of"):
+        grade("ex:there-is-none", None)  # this loads every module of graders
+    return sorted(checks._graders)
+
+
+@pytest.mark.parametrize("label", registered())
+def test_every_grader_waits_for_an_answer_and_knows_a_wrong_one(label, capsys):
+    for answer in (..., None):
+        assert said(capsys, label, answer) == "no answer yet"
+    for answer in (123.456, lambda *_, **__: 123.456, lambda *_, **__: torch.zeros(0), "text"):
+        assert said(capsys, label, answer).startswith("not yet")
+    empty = said(capsys, label, lambda *_, **__: ...)  # a function without a body, where a function is asked for
+    assert empty == "no answer yet" or "got an object of type function" in empty
+    cases = list(checks._graders[label](lambda *_, **__: 0))
+    assert cases
+    assert all(case.question.strip() and case.atol > 0 for case in cases)
+    assert re.fullmatch(r"ex:[a-z0-9]+(-[a-z0-9]+)+", label)

@@ -1,0 +1,412 @@
+"""The training loop: it finds known optima, keeps its promises about rates and averages, and stops well."""
+
+import math
+import re
+
+import nbclient
+import nbformat
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from genlib.discrete import Softmax
+from genlib.training import History, fit, minibatches
+
+STEADY = settings(deadline=None, max_examples=40, derandomize=True)
+REAL = torch.float64
+
+
+def weight(values=(0.0,)):
+    return torch.tensor(values, dtype=REAL, requires_grad=True)
+
+
+def sgd_path(gradient, w, rates, decay=None, clip=None):
+    """Plain gradient descent by hand: the last weights, and the running average."""
+    mean = w.clone()
+    for k, rate in enumerate(rates):
+        g = gradient(w, k)
+        if clip is not None and g.norm() > clip:
+            g = g * clip / g.norm()
+        w = w - rate * g
+        if decay is not None:
+            d = min(decay, (1 + k) / (10 + k))
+            mean = d * mean + (1 - d) * w
+    return w, mean
+
+
+# what is learnt
+
+
+def test_finds_the_minimum_of_a_quadratic():
+    w, target = weight([5.0, -3.0]), torch.tensor([1.0, 2.0], dtype=REAL)
+    history = fit(lambda b: ((w - b) ** 2).sum(-1), [w], [target[None]], 600, lr=0.2, progress=False)
+    torch.testing.assert_close(w.detach(), target, rtol=0, atol=1e-4)
+    assert len(history.loss) == len(history.lr) == 600
+    assert history.loss[0] == pytest.approx(16 + 25)
+    assert not history.interrupted
+
+
+def test_cross_entropy_falls_to_the_entropy():
+    p = torch.tensor([0.1, 0.2, 0.3, 0.4])
+    x = torch.arange(4).repeat_interleave((10 * p).round().long())
+    model = Softmax(4)
+    history = fit(model.loss, model, [x], 500, lr=0.1, progress=False)
+    assert history.loss[-1] == pytest.approx(-(p * p.log()).sum().item(), abs=1e-5)
+    torch.testing.assert_close(model.probs.detach(), p, rtol=0, atol=1e-3)
+
+
+@STEADY
+@given(st.integers(1, 12), st.floats(0.001, 0.3), st.booleans())
+def test_rate_follows_the_cosine_or_stays(steps, lr, cosine):
+    w = weight()
+    history = fit(lambda b: (w - b) ** 2, [w], [torch.ones(1)], steps, lr=lr, cosine=cosine, progress=False)
+    expected = [0.5 * lr * (1 + math.cos(math.pi * k / steps)) if cosine else lr for k in range(steps)]
+    assert history.lr == pytest.approx(expected, rel=1e-12)
+
+
+def test_the_rate_is_what_the_optimizer_uses():
+    for cosine in (True, False):
+        w = weight([4.0])
+        history = fit(
+            lambda b, w=w: (w**2).sum(), [w], [torch.ones(1)], 7, lr=0.3, cosine=cosine, optimizer=torch.optim.SGD,
+            progress=False,
+        )  # fmt: skip
+        expected, _ = sgd_path(lambda w, k: 2 * w, torch.tensor([4.0], dtype=REAL), history.lr)
+        torch.testing.assert_close(w.detach(), expected, rtol=1e-13, atol=0)
+
+
+def test_adam_is_the_default_and_gradients_are_not_carried_over():
+    ours, theirs = weight([2.0, -1.0]), weight([2.0, -1.0])
+    fit(lambda b: (ours**4).sum(), [ours], [torch.ones(1)], 20, lr=0.1, cosine=False, progress=False)
+    reference = torch.optim.Adam([theirs], lr=0.1)
+    for _ in range(20):
+        reference.zero_grad()
+        (theirs**4).sum().backward()
+        reference.step()
+    torch.testing.assert_close(ours, theirs, rtol=1e-13, atol=0)
+
+
+def test_default_rate():
+    w = weight()
+    assert fit(lambda b: (w - b) ** 2, [w], [torch.ones(1)], 2, progress=False).lr == pytest.approx([1e-3, 5e-4])
+
+
+def test_loss_is_averaged_over_the_batch():
+    w = weight([1.0])
+    batch = torch.tensor([0.0, 2.0, 7.0], dtype=REAL)
+    history = fit(lambda b: (w - b) ** 2, [w], [batch], 1, lr=0.1, optimizer=torch.optim.SGD, progress=False)
+    assert history.loss == pytest.approx([(1 + 1 + 36) / 3])
+    assert w.item() == pytest.approx(1 - 0.1 * 2 * (1 - 3))
+
+
+@pytest.mark.parametrize("decay", [0.05, 0.5, 0.9, 0.999])
+def test_average_agrees_with_a_loop_by_hand(decay):
+    w = weight([4.0, 1.0])
+    batches = [torch.tensor([float(k), 0.0], dtype=REAL) for k in range(5)]
+    fit(
+        lambda b: ((w - b) ** 2).sum(), [w], batches, 30, lr=0.2, cosine=False, average=decay,
+        optimizer=torch.optim.SGD, progress=False,
+    )  # fmt: skip
+    start = torch.tensor([4.0, 1.0], dtype=REAL)
+    last, mean = sgd_path(lambda w, k: 2 * (w - batches[k % 5]), start, [0.2] * 30, decay)
+    torch.testing.assert_close(w.detach(), mean, rtol=1e-12, atol=0)
+    assert (mean - last).abs().max() > 1e-6
+    assert w.requires_grad
+
+
+@pytest.mark.parametrize("clip", [0.5, 3.0, 100.0])
+def test_clip_shortens_the_gradient(clip):
+    w = weight([3.0, -4.0])  # the gradient's norm is 5 at first
+    fit(
+        lambda b: 0.5 * (w**2).sum(), [w], [torch.ones(1)], 3, lr=0.1, cosine=False, clip=clip,
+        optimizer=torch.optim.SGD, progress=False,
+    )  # fmt: skip
+    start = torch.tensor([3.0, -4.0], dtype=REAL)
+    expected, _ = sgd_path(lambda w, k: w, start, [0.1] * 3, clip=clip)
+    torch.testing.assert_close(w.detach(), expected, rtol=1e-5, atol=0)  # torch divides by the norm + 1e-6
+
+
+def test_clip_looks_at_all_parameters_together():
+    a, b = weight([3.0]), weight([4.0])
+    fit(
+        lambda _: 0.5 * (a**2 + b**2), [a, b], [torch.ones(1)], 1, lr=1.0, clip=1.0,
+        optimizer=torch.optim.SGD, progress=False,
+    )  # fmt: skip
+    assert (a.item(), b.item()) == pytest.approx((3 - 0.6, 4 - 0.8), abs=1e-5)
+
+
+def test_parameters_may_be_an_iterable_and_frozen_ones_stay():
+    a, frozen = weight([1.0]), torch.ones(1)
+    fit(lambda b: (a - b) ** 2, (p for p in (a, frozen)), [torch.zeros(1)], 3, progress=False)
+    assert a.item() < 1
+    assert frozen.item() == 1
+    layer = torch.nn.Linear(2, 1)
+    layer.bias.requires_grad_(False)
+    before = layer.bias.clone()
+    fit(lambda b: layer(b) ** 2, layer, [torch.ones(4, 2)], 3, progress=False)
+    assert torch.equal(layer.bias, before)
+
+
+# batches
+
+
+def test_a_finite_iterable_is_gone_through_again():
+    w, seen = weight(), []
+    batches = [torch.tensor([float(k)]) for k in range(3)]
+    fit(lambda b: seen.append(b.item()) or (w - b) ** 2, [w], batches, 8, progress=False)
+    assert seen == [0, 1, 2, 0, 1, 2, 0, 1]
+
+
+def test_batches_are_drawn_one_by_one_and_no_more_than_needed():
+    w, drawn = weight(), []
+
+    def endless():
+        while True:
+            drawn.append(1)
+            yield torch.ones(1)
+
+    fit(lambda b: (w - b) ** 2, [w], endless(), 5, progress=False)
+    assert len(drawn) == 5
+
+
+def test_a_one_shot_generator_lasts_as_long_as_it_lasts():
+    w = weight()
+    fit(lambda b: (w - b) ** 2, [w], (torch.ones(1) for _ in range(3)), 3, progress=False)
+    with pytest.raises(ValueError, match="^batches must yield at least one batch, and again"):
+        fit(lambda b: (w - b) ** 2, [w], (torch.ones(1) for _ in range(3)), 4, progress=False)
+
+
+@pytest.mark.parametrize("batches", [[], (), iter([])])
+def test_no_batches(batches):
+    w = weight()
+    with pytest.raises(ValueError, match="^batches must yield at least one batch"):
+        fit(lambda b: (w - b) ** 2, [w], batches, 4, progress=False)
+
+
+def test_tuples_of_tensors_are_batches_too():
+    w, seen = weight(), []
+    pair = (torch.ones(2), torch.zeros(2, dtype=torch.int64))
+    for batch in (pair, list(pair)):
+        fit(lambda b: seen.append([p.dtype for p in b]) or (w - b[0]) ** 2, [w], [batch], 1, progress=False)
+    assert seen == [[torch.float32, torch.int64]] * 2
+
+
+def test_batches_move_to_the_device_of_the_model():
+    """The meta device computes shapes alone, so the run ends where the loss is read; by then the batch has moved."""
+    w, seen = torch.zeros(1, device="meta", requires_grad=True), []
+    with pytest.raises(RuntimeError):
+        fit(lambda b: seen.append(b.device.type) or (w - b) ** 2, [w], [torch.ones(1)], 1, progress=False)
+    with pytest.raises(RuntimeError):
+        fit(lambda b: seen.append(b[1].device.type) or w**2, [w], [(torch.ones(1),) * 2], 1, progress=False)
+    assert seen == ["meta", "meta"]
+
+
+@STEADY
+@given(st.integers(1, 20), st.integers(1, 20), st.integers(0, 99))
+def test_minibatches_are_a_permutation_each_epoch(n, size, seed):
+    data = torch.arange(n)
+    if size > n:
+        with pytest.raises(ValueError, match=f"^size must be at most the {n} examples there are, got {size}"):
+            minibatches(data, size)
+        return
+    feed = minibatches(data, size, generator=torch.Generator().manual_seed(seed))
+    epochs = [[next(feed) for _ in range(n // size)] for _ in range(3)]
+    for epoch in epochs:
+        assert all(len(batch) == size for batch in epoch)
+        rows = torch.cat(epoch).tolist()
+        assert len(set(rows)) == len(rows) == size * (n // size)
+    again = minibatches(data, size, generator=torch.Generator().manual_seed(seed))
+    assert all(torch.equal(next(again), batch) for epoch in epochs for batch in epoch)
+
+
+def test_minibatches_shuffle_anew_each_epoch_and_keep_rows_together():
+    x, y = torch.arange(100), torch.arange(100) * 2
+    state = torch.get_rng_state()
+    feed = minibatches((x, y), 50, generator=torch.Generator().manual_seed(0))
+    batches = [next(feed) for _ in range(4)]
+    assert torch.equal(torch.get_rng_state(), state)
+    for a, b in batches:
+        assert torch.equal(b, 2 * a)
+    first, second = torch.cat([b[0] for b in batches[:2]]), torch.cat([b[0] for b in batches[2:]])
+    assert not torch.equal(first, x)
+    assert not torch.equal(first, second)
+    assert isinstance(next(minibatches(x, 5)), torch.Tensor)
+    assert isinstance(next(minibatches((x,), 5)), tuple)
+
+
+def test_minibatches_use_the_global_generator_by_default():
+    torch.manual_seed(3)
+    first = next(minibatches(torch.arange(50), 50))
+    torch.manual_seed(3)
+    assert torch.equal(next(minibatches(torch.arange(50), 50)), first)
+
+
+def test_minibatches_refuse():
+    x = torch.arange(10)
+    for size in (0, -1, 2.0, True, None):
+        with pytest.raises(ValueError, match="^size must"):
+            minibatches(x, size)  # at once, not at the first batch
+    with pytest.raises(ValueError, match=r"^data must hold tensors of one length, got lengths \[9, 10\]"):
+        minibatches((x, x[:9]), 2)
+    for data in ((), torch.tensor(3), 3):
+        with pytest.raises(ValueError, match="^data must"):
+            minibatches(data, 1)
+
+
+# how it stops
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
+def test_a_loss_that_is_not_finite_names_the_step_and_keeps_the_weights(bad):
+    w, steps = weight([1.0]), []
+
+    def loss(b):
+        steps.append(w.item())
+        return (w - b) ** 2 + (bad if len(steps) == 4 else 0)
+
+    with pytest.raises(RuntimeError, match=re.escape(f"the loss is {bad} at step 4 of 10")):
+        fit(loss, [w], [torch.zeros(1)], 10, lr=0.1, progress=False)
+    assert w.item() == steps[-1]
+    assert w.item() != 1.0
+
+
+def test_a_gradient_that_is_not_finite_names_the_step_and_keeps_the_weights():
+    w, seen = weight([3.0]), []
+
+    def loss(b):
+        seen.append(w.item())
+        return (w - w.detach()).abs().sqrt() if len(seen) == 3 else w**2  # the slope of √ at 0 is infinite
+
+    for clip in (None, 1.0):
+        seen.clear()
+        with pytest.raises(RuntimeError, match=r"gradient.* (inf|nan) at step 3 of 5"):
+            fit(loss, [w], [torch.zeros(1)], 5, lr=0.1, clip=clip, progress=False)
+        assert w.item() == seen[-1]
+
+
+@pytest.mark.parametrize("average", [None, 0.5])
+def test_an_interrupt_returns_what_was_learnt(average):
+    w, calls = weight([4.0]), []
+
+    def loss(b):
+        calls.append(1)
+        if len(calls) == 6:
+            raise KeyboardInterrupt
+        return (w**2).sum()
+
+    history = fit(
+        loss, [w], [torch.ones(1)], 100, lr=0.2, cosine=False, average=average, optimizer=torch.optim.SGD,
+        progress=False,
+    )  # fmt: skip
+    assert history.interrupted
+    assert len(history.loss) == len(history.lr) == 5
+    last, mean = sgd_path(lambda w, k: 2 * w, torch.tensor([4.0], dtype=REAL), [0.2] * 5, average or 0.5)
+    torch.testing.assert_close(w.detach(), last if average is None else mean, rtol=1e-12, atol=0)
+
+
+def test_an_error_leaves_the_averaged_weights():
+    w, calls = weight([4.0]), []
+
+    def loss(b):
+        calls.append(1)
+        return (w**2).sum() * (math.nan if len(calls) == 6 else 1)
+
+    with pytest.raises(RuntimeError, match="step 6 of 9"):
+        fit(loss, [w], [torch.ones(1)], 9, lr=0.2, cosine=False, average=0.5, optimizer=torch.optim.SGD, progress=False)
+    _, mean = sgd_path(lambda w, k: 2 * w, torch.tensor([4.0], dtype=REAL), [0.2] * 5, 0.5)
+    torch.testing.assert_close(w.detach(), mean, rtol=1e-12, atol=0)
+
+
+def test_an_interrupt_before_the_first_step_changes_nothing():
+    w = weight([4.0])
+
+    def loss(b):
+        raise KeyboardInterrupt
+
+    history = fit(loss, [w], [torch.ones(1)], 3, average=0.9, progress=False)
+    assert history == History([], [], True)
+    assert w.item() == 4
+
+
+def test_histories_are_not_shared():
+    History().loss.append(1.0)
+    assert History() == History(loss=[], lr=[], interrupted=False)
+
+
+@pytest.mark.parametrize(
+    ("settings", "name"),
+    [
+        ({"steps": 0}, "steps"),
+        ({"steps": 2.5}, "steps"),
+        ({"steps": True}, "steps"),
+        ({"lr": 0.0}, "lr"),
+        ({"lr": -1e-3}, "lr"),
+        ({"lr": math.nan}, "lr"),
+        ({"clip": 0.0}, "clip"),
+        ({"clip": -1.0}, "clip"),
+        ({"clip": "a"}, "clip"),
+        ({"average": 0.0}, "average"),
+        ({"average": 1.0}, "average"),
+        ({"average": 1.5}, "average"),
+        ({"average": True}, "average"),
+        ({"average": math.nan}, "average"),
+        ({"model": []}, "model"),
+        ({"model": [torch.ones(1)]}, "model"),
+        ({"model": torch.nn.Flatten()}, "model"),
+        ({"model": ["a"]}, "model"),
+        ({"model": torch.ones(2, requires_grad=True)}, "model"),
+        ({"model": torch.tensor(1.0, requires_grad=True)}, "model"),
+        ({"batches": None}, "batches"),
+        ({"batches": 3}, "batches"),
+    ],
+)
+def test_settings_are_refused_by_name(settings, name):
+    w = weight()
+    given = {"loss": lambda b: (w - b) ** 2, "model": [w], "batches": [torch.ones(1)], "steps": 3, "progress": False}
+    with pytest.raises(ValueError, match=f"^{name} must"):
+        fit(**{**given, **settings})
+    assert w.item() == 0
+
+
+# the bar
+
+
+def test_the_bar_goes_to_stderr_and_vanishes(capsys):
+    w = weight()
+    fit(lambda b: (w - b) ** 2, [w], [torch.ones(1)], 120, lr=0.01)
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert "120/120" in err or "/120" in err
+    assert "loss=" in err
+    assert err.endswith("\r")
+    assert "\n" not in err
+    assert err.split("\r")[-2].strip() == ""  # the last thing written is blank
+
+
+def test_no_bar_when_none_is_wanted(capsys):
+    w = weight()
+    fit(lambda b: (w - b) ** 2, [w], [torch.ones(1)], 3, progress=False)
+    assert capsys.readouterr() == ("", "")
+
+
+def test_the_bar_is_closed_after_an_error(capsys):
+    w = weight()
+    with pytest.raises(RuntimeError, match="step 1 of 5"):
+        fit(lambda b: w * math.nan, [w], [torch.ones(1)], 5)
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.endswith("\r")
+
+
+def test_a_notebook_that_is_run_headless_stores_nothing_of_the_bar():
+    source = """
+import torch
+from genlib.training import fit
+w = torch.zeros(1, requires_grad=True)
+history = fit(lambda b: (w - b) ** 2, [w], [torch.ones(1)], 200)
+"""
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source)])
+    nbclient.NotebookClient(notebook, kernel_name="python3", timeout=120).execute()
+    assert notebook.cells[0].outputs == []
+    assert not notebook.metadata.get("widgets", {})
