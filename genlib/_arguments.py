@@ -62,7 +62,7 @@ def probabilities(name: str, value: object, *, like: Tensor | None = None) -> Te
         raise ValueError(f"{name} must hold at least one probability, got shape {tuple(p.shape)}")
     if (p < 0).any():
         raise ValueError(f"{name} must not be negative, got {_shown(p)}")
-    off = (p.sum(-1) - 1).abs().max().item()
+    off = (p.sum(-1) - 1).abs().max().item() if p.numel() else 0.0
     if off > 1e-5:
         raise ValueError(f"{name} must sum to 1, got a sum that is off by {off:.2g} in {_shown(p)}")
     return p
@@ -79,6 +79,12 @@ def events(name: str, x: object, event_shape: Sequence[int]) -> Tensor:
     if x.is_floating_point() and torch.isnan(x).any():
         raise ValueError(f"{name} must not hold NaN, got {int(torch.isnan(x).sum())} of them")
     return x
+
+
+def real_events(name: str, x: object, event_shape: Sequence[int]) -> Tensor:
+    """Like `events`; whole numbers become reals."""
+    x = events(name, x, event_shape)
+    return x if x.is_floating_point() else x.to(torch.get_default_dtype())
 
 
 def symbols(name: str, x: object, event_shape: Sequence[int], categories: int) -> Tensor:

@@ -7,10 +7,13 @@ every exercise.
 from __future__ import annotations
 
 import importlib
+import numbers
 import pkgutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from types import MappingProxyType
 from typing import Literal, NamedTuple
 
+import numpy as np
 import torch
 from IPython import get_ipython
 from IPython.display import display
@@ -43,11 +46,11 @@ def verify(
         AssertionError: the sides do not agree, or hold NaN. The message shows the worst place.
         ValueError: a label without ``eq:``, shapes that differ, nothing to compare, a bad tolerance or relation.
     """
-    if not isinstance(label, str) or not label.startswith("eq:"):
-        raise ValueError(f"label must begin with 'eq:', got {label!r}")
+    if not isinstance(label, str) or not label.startswith("eq:") or label == "eq:":
+        raise ValueError(f"label must be 'eq:' and a name, got {label!r}")
     if relation not in ("==", "<=", ">="):
         raise ValueError(f"relation must be '==', '<=' or '>=', got {relation!r}")
-    if not (0 <= atol < float("inf") and 0 <= rtol < float("inf")):
+    if not all(isinstance(size, numbers.Real) and 0 <= size < float("inf") for size in (atol, rtol)):
         raise ValueError(f"atol and rtol must be finite and not negative, got {atol!r} and {rtol!r}")
     a, b = _sides(left, right)
     excess = _excess(a, b, relation)
@@ -98,6 +101,7 @@ class Case(NamedTuple):
         expected: the right answer, a number or a tensor.
         atol: how far the answer may be off.
         hint: shown instead of the right answer when the answer is wrong.
+        slips: common mistakes: what to say → the wrong answer that gives it away.
     """
 
     question: str
@@ -105,6 +109,7 @@ class Case(NamedTuple):
     expected: object
     atol: float = 1e-6
     hint: str = ""
+    slips: Mapping[str, object] = MappingProxyType({})
 
 
 Grader = Callable[[object], Iterator[Case]]
@@ -159,11 +164,21 @@ def _verdict(questions: Grader, answer: object) -> str:
         except Exception as error:
             return f"not yet. {case.question}: the answer raised {type(error).__name__}: {error}"
         if got is None or got is ...:
-            return "no answer yet"
+            return "no answer yet" + ": the function returns nothing" * callable(answer)
         if not _matches(got, case.expected, case.atol):
-            return f"not yet. {case.question}: got {_short(got)}. {case.hint or f'Right: {_short(case.expected)}.'}"
+            return f"not yet. {case.question}: got {_short(got)}. {_advice(case, got)}"
         count += 1
     return "right" if count == 1 else f"right, in all {count} cases"
+
+
+def _advice(case: Case, got: object) -> str:
+    """Name the mistake if it is a common one, else give the hint or the right answer."""
+    for slip, wrong in case.slips.items():
+        if _matches(got, wrong, case.atol):
+            return slip
+    if np.shape(got) != np.shape(case.expected):
+        return f"The shape must be {tuple(np.shape(case.expected))}, not {tuple(np.shape(got))}."
+    return case.hint or f"Right: {_short(case.expected)}."
 
 
 def _matches(got: object, expected: object, atol: float) -> bool:
@@ -183,9 +198,9 @@ def _short(value: object) -> str:
         return f"an object of type {type(value).__name__}"
     if tensor.ndim == 0:
         return f"{tensor.item():.4g}"
-    if tensor.numel() > 8:
+    if tensor.ndim > 1 or tensor.numel() > 8:
         return f"a tensor of shape {tuple(tensor.shape)}"
-    return "[" + ", ".join(f"{number:.4g}" for number in tensor.flatten().tolist()) + "]"
+    return "[" + ", ".join(f"{number:.4g}" for number in tensor.tolist()) + "]"
 
 
 def _sides(left: object, right: object) -> tuple[Tensor, Tensor]:
@@ -208,14 +223,15 @@ def _excess(a: Tensor, b: Tensor, relation: Relation) -> Tensor:
 
 
 def _tensor(name: str, value: object) -> Tensor:
-    """Return numbers as a float64 tensor on the CPU."""
+    """Return numbers as a float64 tensor on the CPU, whatever torch's default dtype and device are."""
+    if isinstance(value, Tensor) and value.is_complex():
+        raise ValueError(f"{name} must hold real numbers, got dtype {value.dtype}")
+    if isinstance(value, np.ndarray):
+        value = value.copy()  # torch refuses a reversed array, and warns of one that is read-only
     try:
-        tensor = torch.as_tensor(value).detach().cpu()
+        return torch.as_tensor(value, dtype=torch.float64, device="cpu").detach()
     except (TypeError, ValueError, RuntimeError) as error:
         raise ValueError(f"{name} must hold numbers, got {type(value).__name__}") from error
-    if tensor.is_complex():
-        raise ValueError(f"{name} must hold real numbers, got dtype {tensor.dtype}")
-    return tensor.double()
 
 
 def _show(line: str, record: dict[str, object]) -> None:

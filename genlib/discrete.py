@@ -17,7 +17,7 @@ def entropy(p: Tensor) -> Tensor:
         ValueError: `p` holds negative or non-finite numbers or does not sum to 1 over the last dimension.
     """
     p = check.probabilities("p", p)
-    return -torch.special.xlogy(p, p).sum(-1)
+    return -(p * _where_possible(p, p).log()).sum(-1)
 
 
 def cross_entropy(p: Tensor, q: Tensor) -> Tensor:
@@ -29,19 +29,20 @@ def cross_entropy(p: Tensor, q: Tensor) -> Tensor:
         ValueError: `p` or `q` is no distribution, or their shapes do not broadcast.
     """
     p, q = _pair(p, q)
-    return -torch.special.xlogy(p, q).sum(-1)
+    return -(p * _where_possible(p, q).log()).sum(-1)
 
 
 def kl_divergence(p: Tensor, q: Tensor) -> Tensor:
     """Divergence D_KL(P‖Q) = Σ P log(P/Q) in nats, (..., K) and (..., K) → (...) (Kullback and Leibler 1951).
 
     It is infinite where Q gives probability 0 to a symbol that P can produce; a symbol with P = 0 adds nothing.
+    Rounding limits it: values near 1e-7 in 32 bits, or 1e-16 in 64 bits, mean 0 and may come out negative.
 
     Raises:
         ValueError: `p` or `q` is no distribution, or their shapes do not broadcast.
     """
     p, q = _pair(p, q)
-    return (torch.special.xlogy(p, p) - torch.special.xlogy(p, q)).sum(-1)
+    return (p * (_where_possible(p, p) / _where_possible(p, q)).log()).sum(-1)
 
 
 def smoothed(counts: Tensor, alpha: float) -> Tensor:
@@ -53,7 +54,7 @@ def smoothed(counts: Tensor, alpha: float) -> Tensor:
         ValueError: a count is negative or not finite, alpha is negative, or nothing was counted and alpha is 0.
     """
     counts = check.real_tensor("counts", counts)
-    if counts.ndim == 0 or (counts < 0).any():
+    if counts.ndim == 0 or counts.shape[-1] == 0 or (counts < 0).any():
         raise ValueError(f"counts must be a tensor (..., K) without negative numbers, got {counts}")
     if alpha != 0:
         alpha = check.positive("alpha", alpha)
@@ -79,6 +80,10 @@ def inverse_cdf(probs: Tensor, u: Tensor) -> Tensor:
     probs, u = check.probabilities("probs", probs), check.real_tensor("u", u)
     if ((u < 0) | (u >= 1)).any():
         raise ValueError(f"u must lie in [0, 1), got values from {u.min().item()} to {u.max().item()}")
+    if u.shape[max(u.ndim - probs.ndim + 1, 0) :] != probs.shape[:-1]:
+        raise ValueError(
+            f"u must have shape (..., {', '.join(map(str, probs.shape[:-1]))}), got {tuple(u.shape)}"
+        )
     cdf = probs.cumsum(-1)
     cdf = cdf / cdf[..., -1:]  # ends at exactly 1, whatever was lost in rounding
     return (u[..., None] >= cdf).sum(-1)
@@ -109,9 +114,9 @@ class Softmax(nn.Module):
     def log_prob(self, x: Tensor) -> Tensor:
         """Log-probability in nats of whole numbers 0 … K − 1, (B, *E) → (B,)."""
         x = check.symbols("x", x, self.event_shape, self.categories)
-        log_q = self.logits.log_softmax(-1).expand(*x.shape, self.categories)  # (B, *E, K)
-        chosen = log_q.gather(-1, x[..., None]).squeeze(-1)  # (B, *E)
-        return chosen.flatten(x.ndim - len(self.event_shape)).sum(-1) if self.event_shape else chosen
+        log_q = self.logits.log_softmax(-1).reshape(-1, self.categories)  # (D, K), D entries in an example
+        entries = x.reshape(*x.shape[: x.ndim - len(self.event_shape)], len(log_q))  # (B, D)
+        return log_q[torch.arange(len(log_q), device=x.device), entries].sum(-1)
 
     def loss(self, x: Tensor) -> Tensor:
         """Negative log-likelihood in nats, per example, (B, *E) → (B,)."""
@@ -121,13 +126,16 @@ class Softmax(nn.Module):
     def sample(self, shape: Sequence[int], *, generator: torch.Generator | None = None) -> Tensor:
         """Draw by inverse CDF, (n,) → (n, *E) int64."""
         n = check.sample_count(shape)
-        u = torch.rand((n, *self.event_shape), generator=generator, device=self.logits.device)
+        like = {"device": self.logits.device, "dtype": self.logits.dtype}
+        u = torch.rand((n, *self.event_shape), generator=generator, **like)
         return inverse_cdf(self.probs, u)
 
     @torch.no_grad()
     def fit_counts(self, x: Tensor, alpha: float = 0.0) -> Softmax:
         """Set the logits to the smoothed frequencies of `x` (B, *E); with alpha = 0 that is maximum likelihood."""
         x = check.symbols("x", x, self.event_shape, self.categories)
+        if x.ndim != 1 + len(self.event_shape):
+            raise ValueError(f"x must have shape (B, *{tuple(self.event_shape)}), got {tuple(x.shape)}")
         counts = nn.functional.one_hot(x, self.categories).sum(0)  # (*E, K)
         self.logits.copy_(smoothed(counts.to(self.logits), alpha).log())
         return self
@@ -144,7 +152,7 @@ class NaiveBayes(nn.Module):
 
     def __init__(self, categories: int, event_shape: Sequence[int], classes: int) -> None:
         super().__init__()
-        self.prior = Softmax(classes)
+        self.prior = Softmax(check.whole_number("classes", classes))
         self.likelihoods = nn.ModuleList(
             Softmax(categories, event_shape) for _ in range(self.prior.categories)
         )
@@ -159,7 +167,7 @@ class NaiveBayes(nn.Module):
         return self.log_joint(x).logsumexp(-1)
 
     def log_posterior(self, x: Tensor) -> Tensor:
-        """log p(y | x) in nats by Bayes' rule, (B, *E) → (B, C)."""
+        """log p(y | x) in nats by Bayes' rule, (B, *E) → (B, C); NaN where every label gives x probability 0."""
         return self.log_joint(x).log_softmax(-1)
 
     def loss(self, x: Tensor) -> Tensor:
@@ -177,15 +185,24 @@ class NaiveBayes(nn.Module):
         """Set every table to the smoothed frequencies of examples `x` (B, *E) with labels `y` (B,).
 
         Raises:
-            ValueError: `x` and `y` differ in length, or a label has no example and alpha is 0.
+            ValueError: `x` and `y` differ in length, or a label has no example and alpha is 0. Nothing is changed then.
         """
         y = check.symbols("y", y, (), self.prior.categories)
+        x = check.symbols("x", x, self.likelihoods[0].event_shape, self.likelihoods[0].categories)
         if len(x) != len(y):
             raise ValueError(f"y must hold one label for each of the {len(x)} rows of x, got {len(y)}")
+        smoothed(
+            torch.bincount(y, minlength=self.prior.categories)[:, None], alpha
+        )  # refuses what cannot be done
         self.prior.fit_counts(y, alpha)
         for label, likelihood in enumerate(self.likelihoods):
             likelihood.fit_counts(x[y == label], alpha)
         return self
+
+
+def _where_possible(p: Tensor, value: Tensor) -> Tensor:
+    """Return the value where p > 0 and 1 elsewhere: 0 log 0 is then 0, and so is its gradient."""
+    return torch.where(p > 0, value, 1.0)
 
 
 def _pair(p: Tensor, q: Tensor) -> tuple[Tensor, Tensor]:

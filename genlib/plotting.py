@@ -66,7 +66,7 @@ def bars(ax: Axes, groups: Mapping[str, Tensor], symbols: Sequence[str]) -> Axes
     width, place = 0.8 / len(groups), np.arange(len(symbols))
     colours = (BLUE, ORANGE, GREEN, PURPLE)
     for i, (name, probs) in enumerate(groups.items()):
-        height = check.real_tensor(name, probs).detach().cpu()
+        height = check.real_tensor(name, probs).detach().cpu().numpy()
         if height.shape != (len(symbols),):
             raise ValueError(f"{name} must have shape ({len(symbols)},), got {tuple(height.shape)}")
         middle = place + (i - (len(groups) - 1) / 2) * width
@@ -102,7 +102,7 @@ def density(
         raise ValueError(f"model must have a method log_prob, got {type(model).__name__}")
     with torch.no_grad():
         cells = lattice(box, size).float().to(device)
-        p = torch.cat([model.log_prob(part) for part in cells.split(16384)]).exp().cpu()  # (size²,)
+        p = torch.cat([model.log_prob(part) for part in cells.split(16384)]).exp().cpu().numpy()  # (size²,)
     image = ax.imshow(
         p.reshape(size, size), origin="lower", extent=(*box[0], *box[1]), interpolation="bilinear"
     )
@@ -116,7 +116,7 @@ def points(ax: Axes, x: Tensor, box: Box, label: str | None = None, colour: str 
     Raises:
         ValueError: `x` is not of shape (n, 2) or not finite.
     """
-    x = check.points("x", x).detach().cpu()
+    x = check.points("x", x).detach().cpu().numpy()
     if x.shape[1] != 2:
         raise ValueError(f"x must have shape (n, 2), got {tuple(x.shape)}")
     ax.scatter(x[:, 0], x[:, 1], s=4, alpha=0.5, color=colour, linewidths=0, label=label)
@@ -125,12 +125,12 @@ def points(ax: Axes, x: Tensor, box: Box, label: str | None = None, colour: str 
 
 
 def loss_curve(ax: Axes, history: History, floor: float | None = None, unit: str = "nats") -> Axes:
-    """Draw the loss over the steps, its running mean over 2 % of them, and a known lower limit.
+    """Draw the loss over the steps, its running mean over 2 % of them, and the least that is possible on average.
 
     Args:
         ax: where to draw.
         history: from `genlib.training.fit`, with at least one step.
-        floor: a value that the loss cannot go below on average, such as an entropy.
+        floor: what the loss on fresh examples cannot go below on average, such as an entropy.
         unit: of the loss.
 
     Raises:
@@ -145,7 +145,7 @@ def loss_curve(ax: Axes, history: History, floor: float | None = None, unit: str
     smooth = np.convolve(loss, np.ones(window) / window, mode="valid")
     ax.plot(steps[window - 1 :], smooth, color=BLUE, linestyle="-", label=f"mean of {window} steps")
     if floor is not None:
-        ax.axhline(floor, color=ORANGE, linestyle="--", label="lower limit")
+        ax.axhline(floor, color=ORANGE, linestyle="--", label="least on fresh data")
     ax.set(xlabel="step", ylabel=f"loss ({unit})")
     ax.legend()
     return ax
@@ -163,9 +163,10 @@ def images(sheet: Tensor, columns: int = 8, levels: int = 16, rows: Sequence[str
     Raises:
         ValueError: wrong shape, NaN, columns < 1, or not one name a row.
     """
-    sheet = check.real_tensor("sheet", sheet).detach().cpu()
+    sheet = check.real_tensor("sheet", sheet).detach().cpu().numpy()
     if sheet.ndim != 3 or 0 in sheet.shape:
         raise ValueError(f"sheet must have shape (n, H, W), got {tuple(sheet.shape)}")
+    check.positive("levels", levels)
     columns = min(check.whole_number("columns", columns), len(sheet))
     count = -(-len(sheet) // columns)
     if rows is not None and len(rows) != count:

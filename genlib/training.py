@@ -44,8 +44,10 @@ def minibatches(
     Raises:
         ValueError: size is not a whole number from 1 to n, or the tensors differ in length.
     """
+    if not isinstance(data, Tensor | tuple | list):
+        raise ValueError(f"data must be a tensor or a tuple of tensors, got {type(data).__name__}")
     tensors = (data,) if isinstance(data, Tensor) else tuple(data)
-    lengths = {len(tensor) for tensor in tensors}
+    lengths = {len(tensor) for tensor in tensors if isinstance(tensor, Tensor) and tensor.ndim}
     if len(lengths) != 1:
         raise ValueError(f"data must hold tensors of one length, got lengths {sorted(lengths)}")
     n = lengths.pop()
@@ -108,6 +110,8 @@ def fit(
         raise ValueError(f"average must lie between 0 and 1, got {average}")
     stepper, history = optimizer(parameters, lr=lr), History()
     mean = None if average is None else [parameter.detach().clone() for parameter in parameters]
+    if not isinstance(batches, Iterable):
+        raise ValueError(f"batches must be an iterable of batches, got {type(batches).__name__}")
     feed = _endless(batches, parameters[0].device)
     bar = tqdm(range(steps), disable=not (progress and _watched()), leave=False)
     try:
@@ -147,6 +151,8 @@ def _watched() -> bool:
 
 def _trainable(model: nn.Module | Iterable[Tensor]) -> list[Tensor]:
     """Return the leaf tensors that want a gradient."""
+    if isinstance(model, Tensor):
+        raise ValueError("model must be a module or a list of tensors, got one tensor: write [tensor]")
     given = list(model.parameters() if isinstance(model, nn.Module) else model)
     parameters = [p for p in given if isinstance(p, Tensor) and p.requires_grad]
     if not parameters:

@@ -78,23 +78,29 @@ def slider(
     """
     if len(values) < 2:
         raise ValueError(f"values must hold at least two positions, got {len(values)}")
-    if not 0 <= start < len(values):
+    if isinstance(start, bool) or not isinstance(start, int) or not 0 <= start < len(values):
         raise ValueError(f"start must be from 0 to {len(values) - 1}, got {start}")
-    if not 2 <= colours <= 256:
+    if isinstance(colours, bool) or not isinstance(colours, int) or not 2 <= colours <= 256:
         raise ValueError(f"colours must be from 2 to 256, got {colours}")
-    pictures = [_picture(draw(value), alt(value), colours) for value in values]
+    if not name.strip():
+        raise ValueError(f"name must say what the slider moves, got {name!r}")
+    positions = [position(value) for value in values]
+    if len(set(positions)) < len(positions):
+        raise ValueError(f"position must tell the values apart, got {positions}")
+    pictures = [_picture(draw, value, alt(value), colours) for value in values]
     size = sum(map(len, pictures))
     if size > LIMIT:
         raise ValueError(
             f"values make {size / 1e6:.2f} MB of pictures, more than 1 MB: use fewer, or fewer colours"
         )
-    return FrameSlider(pictures, [position(value) for value in values], name, start)
+    return FrameSlider(pictures, positions, name, start)
 
 
-def _picture(figure: Figure, alt: str, colours: int) -> str:
+def _picture(draw: Callable[[T], Figure], value: T, alt: str, colours: int) -> str:
     """Turn a figure into an <img> with its picture inside, and close it."""
     if not alt.strip():
         raise ValueError(f"alt must describe the picture, got {alt!r}")
+    figure = draw(value)
     png, small = io.BytesIO(), io.BytesIO()
     figure.savefig(png, format="png", dpi=110)
     plt.close(figure)

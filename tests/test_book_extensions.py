@@ -134,6 +134,19 @@ def test_the_summary_counts_and_admits_what_is_open():
     assert book_ledger.summary([held, bare]).startswith("2 equations in 2 lessons, 1 of them not checked")
 
 
+# The packages of the pages' scripts -------------------------------------------------------------------------
+
+
+def test_packages_are_pinned_and_the_lock_names_no_host():
+    wanted = json.loads((ROOT / "package.json").read_text(encoding="utf-8"))
+    lock = json.loads((ROOT / "package-lock.json").read_text(encoding="utf-8"))["packages"]
+    for name, version in (wanted["dependencies"] | wanted["devDependencies"]).items():
+        assert re.fullmatch(r"\d+\.\d+\.\d+", version), name
+        assert lock[f"node_modules/{name}"]["version"] == version
+    assert [name for name, package in lock.items() if "resolved" in package] == []
+    assert [name for name, package in lock.items() if name and "integrity" not in package] == []
+
+
 # Docstrings -------------------------------------------------------------------------------------------------
 
 

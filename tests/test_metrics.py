@@ -61,7 +61,13 @@ def test_estimate_is_summed_in_double_precision_and_survives_infinity():
 
 
 def test_estimate_refuses():
-    for values in (torch.ones(1), torch.ones(2, 2), torch.tensor(1.0), torch.tensor([1.0, math.nan]), [1.0, 2.0]):
+    for values in (
+        torch.ones(1),
+        torch.ones(2, 2),
+        torch.tensor(1.0),
+        torch.tensor([1.0, math.nan]),
+        [1.0, 2.0],
+    ):
         with pytest.raises(ValueError, match="^values must"):
             estimate(values)
 
@@ -69,7 +75,9 @@ def test_estimate_refuses():
 # divergence from a known truth
 
 
-@pytest.mark.parametrize(("mean", "scale"), [([0.0, 0.0], 1.0), ([1.0, 0.5], 1.0), ([0.5, 0.0], 2.0), ([0.3, 0], 0.7)])
+@pytest.mark.parametrize(
+    ("mean", "scale"), [([0.0, 0.0], 1.0), ([1.0, 0.5], 1.0), ([0.5, 0.0], 2.0), ([0.3, 0], 0.7)]
+)
 def test_divergence_of_two_gaussians(mean, scale):
     truth, model = gaussian([0.0, 0.0], 1.0), gaussian(mean, scale)
     shift = sum(m**2 for m in mean)
@@ -139,7 +147,12 @@ def test_divergence_refuses():
     for model in (None, 3, object()):
         with pytest.raises(ValueError, match="^model must have a method log_prob, got"):
             kl_to_truth(truth, model, 10)
-    for answer in (lambda x: x, lambda x: torch.zeros(()), lambda x: torch.zeros(len(x), 1), lambda x: [0.0] * 10):
+    for answer in (
+        lambda x: x,
+        lambda x: torch.zeros(()),
+        lambda x: torch.zeros(len(x), 1),
+        lambda x: [0.0] * 10,
+    ):
         with pytest.raises(ValueError, match=r"^model.log_prob must return"):
             kl_to_truth(truth, Wrong(answer), 10)
     with pytest.raises(ValueError, match=r"^model.log_prob must not return NaN, got 10 of them"):
@@ -166,9 +179,9 @@ def test_modes_of_true_samples():
     assert covered == 8
     assert counts.sum().item() == pytest.approx(good * n)
     assert scipy.stats.chisquare(counts.numpy()).pvalue > 1e-3
-    assert modes(ring.sample((n,), generator=seeded()), ring.means, 0.1, radius=1.0).high_quality == pytest.approx(
-        1 - math.exp(-0.5), abs=0.01
-    )
+    assert modes(
+        ring.sample((n,), generator=seeded()), ring.means, 0.1, radius=1.0
+    ).high_quality == pytest.approx(1 - math.exp(-0.5), abs=0.01)
 
 
 def test_modes_by_hand():
@@ -190,7 +203,10 @@ def test_collapsed_and_worthless_samples():
 
 
 def test_modes_do_not_depend_on_where_the_origin_is():
-    x, centre = (normal(500, dtype=torch.float32) + 1024) - 1024, torch.zeros(1, 2)  # the shift rounds nothing
+    x, centre = (
+        (normal(500, dtype=torch.float32) + 1024) - 1024,
+        torch.zeros(1, 2),
+    )  # the shift rounds nothing
     here, there = modes(x, centre, 0.4), modes(x + 1024, centre + 1024, 0.4)
     assert there.high_quality == here.high_quality
 
@@ -327,7 +343,9 @@ def test_sliced_wasserstein_refuses():
 
 
 def test_classifier_cannot_tell_alike_samples_apart():
-    results = [classifier_two_sample(normal(200, seed=2 * s), normal(200, seed=2 * s + 1), s) for s in range(4)]
+    results = [
+        classifier_two_sample(normal(200, seed=2 * s), normal(200, seed=2 * s + 1), s) for s in range(4)
+    ]
     accuracies = [accuracy for accuracy, _ in results]
     assert np.mean(accuracies) == pytest.approx(0.5, abs=5 * 0.5 / math.sqrt(800))
     assert max(p for _, p in results) > 0.05
@@ -354,9 +372,13 @@ def test_classifier_p_value_is_the_tail_of_a_fair_coin():
 
 
 def test_classifier_refuses():
-    with pytest.raises(ValueError, match="^x and y must hold equally many points, at least 20, got 30 and 29"):
+    with pytest.raises(
+        ValueError, match="^x and y must hold equally many points, at least 20, got 30 and 29"
+    ):
         classifier_two_sample(normal(30), normal(29))
-    with pytest.raises(ValueError, match="^x and y must hold equally many points, at least 20, got 19 and 19"):
+    with pytest.raises(
+        ValueError, match="^x and y must hold equally many points, at least 20, got 19 and 19"
+    ):
         classifier_two_sample(normal(19), normal(19))
     with pytest.raises(ValueError, match="^y must have D = 2"):
         classifier_two_sample(normal(30), normal(30, 3))

@@ -189,6 +189,9 @@ FORMULAS = """() => {
   const wrong = [];
   for (const x of document.querySelectorAll('mjx-merror, [data-mjx-error]'))
     wrong.push('TeX error: ' + (x.dataset.mjxError || x.textContent || 'unknown command'));
+  // MathJax shows a command that it does not know as red text; the MathML for screen readers says so.
+  for (const x of document.querySelectorAll('mjx-assistive-mml [mathcolor="red"]'))
+    wrong.push('unknown TeX command: ' + x.textContent);
   for (const x of document.querySelectorAll('.math')) {
     const box = x.querySelector('mjx-container');
     const hidden = x.closest('details:not([open]), .toggle-hidden, .sd-tab-content');

@@ -1,18 +1,19 @@
 """Figures show what they are given: heights, extents, labels; and they refuse what they cannot show."""
 
+import itertools
 import math
 
 import matplotlib as mpl
 
 mpl.use("Agg")
 
-import matplotlib.pyplot as plt  # noqa: E402
-import numpy as np  # noqa: E402
-import pytest  # noqa: E402
-import torch  # noqa: E402
+import matplotlib.pyplot as plt
+import numpy as np
+import pytest
+import torch
 
-from genlib import data, plotting  # noqa: E402
-from genlib.training import History  # noqa: E402
+from genlib import data, plotting
+from genlib.training import History
 
 BOX = ((-3.0, 3.0), (-2.0, 4.0))
 
@@ -71,7 +72,7 @@ def test_bars_have_the_heights_and_do_not_overlap(ax, count):
         assert [bar.get_height() for bar in container] == pytest.approx(probs.tolist())
     for k in range(3):
         spans = [(c[k].get_x(), c[k].get_x() + c[k].get_width()) for c in ax.containers]
-        assert all(left[1] < right[0] for left, right in zip(spans[:-1], spans[1:], strict=True))
+        assert all(left[1] < right[0] for left, right in itertools.pairwise(spans))
         assert (spans[0][0] + spans[-1][1]) / 2 == pytest.approx(k)
         assert spans[-1][1] < k + 0.5
     assert [text.get_text() for text in ax.get_xticklabels()] == ["a", "b", "c"]
@@ -115,9 +116,7 @@ def test_density_is_exp_log_prob_the_right_way_up(ax):
     assert -3 + 6 * (column + 0.5) / 60 == pytest.approx(1.5, abs=0.11)
     assert -2 + 6 * (row + 0.5) / 60 == pytest.approx(3.0, abs=0.11)
     assert shown.sum() * 0.1**2 == pytest.approx(1, abs=1e-3)
-    np.testing.assert_allclose(
-        shown.ravel(), source.log_prob(data.lattice(BOX, 60).float()).exp(), rtol=1e-5
-    )
+    np.testing.assert_allclose(shown.ravel(), source.log_prob(data.lattice(BOX, 60).float()).exp(), rtol=1e-5)
     assert (ax.get_xlabel(), ax.get_ylabel(), ax.get_aspect()) == ("$x_1$", "$x_2$", 1)
     assert "density" in ax.figure.axes[-1].get_ylabel()
 
@@ -162,7 +161,13 @@ def test_points_are_where_they_are(ax):
 
 
 def test_points_refuse(ax):
-    for x in (torch.zeros(3), torch.zeros(0, 2), torch.zeros(2, 3), torch.full((1, 2), math.nan), [[0.0, 0.0]]):
+    for x in (
+        torch.zeros(3),
+        torch.zeros(0, 2),
+        torch.zeros(2, 3),
+        torch.full((1, 2), math.nan),
+        [[0.0, 0.0]],
+    ):
         with pytest.raises(ValueError, match="^x must"):
             plotting.points(ax, x, BOX)
 
@@ -180,7 +185,11 @@ def test_loss_curve(ax):
     np.testing.assert_allclose(mean.get_ydata(), [np.mean(loss[k : k + 4]) for k in range(197)])
     assert set(floor.get_ydata()) == {0.25}
     assert floor.get_linestyle() != mean.get_linestyle()
-    assert [t.get_text() for t in ax.get_legend().get_texts()] == ["each batch", "mean of 4 steps", "lower limit"]
+    assert [t.get_text() for t in ax.get_legend().get_texts()] == [
+        "each batch",
+        "mean of 4 steps",
+        "least on fresh data",
+    ]
     assert (ax.get_xlabel(), ax.get_ylabel()) == ("step", "loss (nats)")
 
 

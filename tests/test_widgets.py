@@ -9,16 +9,16 @@ import matplotlib as mpl
 
 mpl.use("Agg")
 
-import matplotlib.pyplot as plt  # noqa: E402
-import nbclient  # noqa: E402
-import nbformat  # noqa: E402
-import numpy as np  # noqa: E402
-import pytest  # noqa: E402
-from ipywidgets.embed import dependency_state  # noqa: E402
-from PIL import Image  # noqa: E402
+import matplotlib.pyplot as plt
+import nbclient
+import nbformat
+import numpy as np
+import pytest
+from ipywidgets.embed import dependency_state
+from PIL import Image
 
-from genlib import widgets  # noqa: E402
-from genlib.widgets import FrameSlider, slider  # noqa: E402
+from genlib import widgets
+from genlib.widgets import FrameSlider, slider
 
 
 @pytest.fixture(autouse=True)
@@ -47,7 +47,9 @@ def pictures(widget):
     """The decoded picture and the alt text of each frame."""
     found = []
     for child in widget.stack.children:
-        data, alt = re.fullmatch(r'<img src="data:image/png;base64,([^"]+)" alt="([^"]*)">', child.value).groups()
+        data, alt = re.fullmatch(
+            r'<img src="data:image/png;base64,([^"]+)" alt="([^"]*)">', child.value
+        ).groups()
         found.append((Image.open(io.BytesIO(base64.b64decode(data))), alt))
     return found
 
@@ -57,6 +59,7 @@ def test_one_frame_for_each_value_with_its_alt_text():
     assert isinstance(widget, FrameSlider)
     assert widget.slider.options == ("h = 0.1", "h = 0.5", "h = 0.9")
     assert widget.slider.description == "height"
+    assert widget.slider.continuous_update  # the picture follows while the handle is dragged
     assert [alt for _, alt in pictures(widget)] == [f"A bar of height {v}." for v in (0.1, 0.5, 0.9)]
     assert list(widget.children) == [widget.slider, widget.stack]
     assert make().slider.options == ("0.1", "0.5", "0.9")

@@ -7,35 +7,61 @@ from collections.abc import Callable, Iterator
 
 import torch
 from torch import Tensor
+from torch.distributions import Normal
+from torch.distributions import kl_divergence as gaussian_kl
 
 from genlib.checks import Case, grader
-from genlib.discrete import kl_divergence
+from genlib.discrete import cross_entropy, kl_divergence
+
+# Cases are the same numbers on every machine, whatever device and dtype the reader works with.
+_EXACT = {"device": "cpu", "dtype": torch.float64}
+_RAIN = torch.tensor([0.09, 0.14, 0.05, 0.02], **_EXACT) / 0.30
+_SUNNY = torch.tensor([0.22, 0.06, 0.02, 0.20], **_EXACT) / 0.50
+
+
+def _uniform(seed: int, *shape: int) -> Tensor:
+    """Uniform numbers of the given shape."""
+    return torch.rand(shape, generator=torch.Generator("cpu").manual_seed(seed), **_EXACT)
 
 
 def _table(seed: int, *shape: int) -> Tensor:
     """Random probabilities of the given shape that sum to 1."""
-    generator = torch.Generator().manual_seed(seed)
-    return torch.rand(shape, generator=generator, dtype=torch.float64).flatten().softmax(0).reshape(shape)
+    return _uniform(seed, *shape).flatten().softmax(0).reshape(shape)
 
 
-_RAIN = torch.tensor([0.09, 0.14, 0.05, 0.02], dtype=torch.float64) / 0.30
-_SUNNY = torch.tensor([0.22, 0.06, 0.02, 0.20], dtype=torch.float64) / 0.50
+def _asked(answer: Callable[..., object], *arguments: Tensor) -> Callable[[], object]:
+    """The answer's reply to the arguments, when it is asked for."""
+    return lambda: answer(*arguments)
 
 
 @grader("ex:kl-bits")
 def _bits(answer: object) -> Iterator[Case]:
-    bits = (_RAIN * (_RAIN / _SUNNY).log2()).sum()
-    hint = "Which divergence is it, which way round, and how many nats are a bit?"
-    yield Case("bits wasted per order", lambda: answer, bits, 5e-4, hint)
+    nats = kl_divergence(_RAIN, _SUNNY)
+    slips = {
+        "That is the waste in nats. How many bits are a nat?": nats,
+        "That is the other direction: sunny orders in a code for rain.": kl_divergence(_SUNNY, _RAIN)
+        / math.log(2),
+        "That is the length of the code, waste and all.": cross_entropy(_RAIN, _SUNNY) / math.log(2),
+    }
+    hint = "Which divergence is it, which way round, and how many bits are a nat?"
+    yield Case("bits wasted per order", lambda: answer, nats / math.log(2), 6e-3, hint, slips)
 
 
 @grader("ex:kl-chain-rule")
 def _chain_rule(answer: Callable[[Tensor, Tensor], object]) -> Iterator[Case]:
     for seed, shape in enumerate([(2, 2), (3, 4), (5, 2)]):
         p, q = _table(seed, *shape), _table(seed + 10, *shape)
-        marginal = kl_divergence(p.sum(1), q.sum(1))
-        expected = kl_divergence(p.flatten(), q.flatten()) - marginal
-        yield Case(f"random tables of shape {shape}", lambda p=p, q=q: answer(p.clone(), q.clone()), expected)
+        whole, marginal = kl_divergence(p.flatten(), q.flatten()), kl_divergence(p.sum(1), q.sum(1))
+        rows = kl_divergence(p / p.sum(1, keepdim=True), q / q.sum(1, keepdim=True))
+        slips = {
+            "That is the divergence of the whole tables.": whole,
+            "That is the first term, the divergence of the margins.": marginal,
+            "The rows must be weighted by P(x), not by Q(x).": (q.sum(1) * rows).sum(),
+            "The rows must be weighted by P(x), not added up.": rows.sum(),
+        }
+        question = f"random tables of shape {shape}"
+        ask = _asked(answer, p.clone(), q.clone())
+        yield Case(question, ask, whole - marginal, slips=slips)
     same = _table(3, 3, 4)
     shifted = same / same.sum(1, keepdim=True) * _table(4, 3)[:, None]
     question = "tables with the same conditionals but other margins"
@@ -46,45 +72,52 @@ def _chain_rule(answer: Callable[[Tensor, Tensor], object]) -> Iterator[Case]:
 def _mutual_information(answer: Callable[[Tensor], object]) -> Iterator[Case]:
     outer = _table(1, 3)[:, None] * _table(2, 4)
     yield Case("an independent table", lambda: answer(outer.clone()), 0.0)
-    yield Case("Y = X, four equal values", lambda: answer(torch.eye(4, dtype=torch.float64) / 4), math.log(4))
     for seed in (5, 6):
         p = _table(seed, 3, 5)
-        expected = (p * (p / (p.sum(1, keepdim=True) * p.sum(0, keepdim=True))).log()).sum()
-        yield Case("a random table of shape (3, 5)", lambda p=p: answer(p.clone()), expected)
+        expected = (p * (p / (p.sum(1, keepdim=True) * p.sum(0))).log()).sum()
+        slips = {"That is in bits; the exercise asks for nats.": expected / math.log(2)}
+        yield Case("a random table of shape (3, 5)", _asked(answer, p.clone()), expected, slips=slips)
+    hint = "This table holds zeros. What does 0 log 0 count?"
+    ask = _asked(answer, torch.eye(4, **_EXACT) / 4)
+    yield Case("Y = X, four equal values", ask, math.log(4), hint=hint)
 
 
 @grader("ex:kl-jensen-shannon")
 def _jensen_shannon(answer: Callable[[Tensor, Tensor], object]) -> Iterator[Case]:
     p, q = _table(7, 5), _table(8, 5)
     middle = (p + q) / 2
-    expected = ((p * (p / middle).log()).sum() + (q * (q / middle).log()).sum()) / 2
+    expected = (kl_divergence(p, middle) + kl_divergence(q, middle)) / 2
+    slips = {
+        "The factor ½ is missing.": 2 * expected,
+        "Both divergences go to the middle M, not to each other.": (kl_divergence(p, q) + kl_divergence(q, p))
+        / 2,
+        "The divergences go from P and Q to M, not from M.": (
+            kl_divergence(middle, p) + kl_divergence(middle, q)
+        )
+        / 2,
+    }
     yield Case("P against itself", lambda: answer(p.clone(), p.clone()), 0.0)
-    yield Case("two random distributions", lambda: answer(p.clone(), q.clone()), expected)
+    yield Case("two random distributions", lambda: answer(p.clone(), q.clone()), expected, slips=slips)
     yield Case("the same two, exchanged", lambda: answer(q.clone(), p.clone()), expected)
     left, right = p.new_tensor([0.4, 0.6, 0.0, 0.0]), p.new_tensor([0.0, 0.0, 0.1, 0.9])
-    yield Case("two that share no symbol", lambda: answer(left.clone(), right.clone()), math.log(2))
+    hint = "They hold zeros. What does 0 log 0 count?"
+    yield Case("two that share no symbol", lambda: answer(left, right), math.log(2), hint=hint)
 
 
 @grader("ex:kl-gumbel")
 def _gumbel(answer: Callable[[Tensor, Tensor], object]) -> Iterator[Case]:
-    generator = torch.Generator().manual_seed(9)
-    u = torch.rand((20_000, 4), generator=generator, dtype=torch.float64)
-    logits = torch.tensor([0.5, -1.0, 2.0, 0.0], dtype=torch.float64)
-    even = torch.full((1, 3), 0.5, dtype=torch.float64)
+    u, logits = _uniform(9, 20_000, 4), torch.tensor([0.5, -1.0, 2.0, 0.0], **_EXACT)
+    even = torch.full((1, 3), 0.5, **_EXACT)
     yield Case("equal u, the largest logit is number 2", lambda: answer(logits[:3].clone(), even), [2])
-
-    def shares() -> Tensor:
-        drawn = torch.as_tensor(answer(logits.clone(), u.clone()))
-        return torch.bincount(drawn, minlength=4) / len(u)
-
-    yield Case("the shares of 20,000 draws, within 0.02", shares, logits.softmax(0), 0.02)
+    expected = (logits - (-u.log()).log()).argmax(-1)
+    hint = "Not every draw is right. Check both signs in g."
+    yield Case("20,000 draws, one by one", lambda: answer(logits.clone(), u.clone()), expected, hint=hint)
 
 
 @grader("ex:kl-gaussians")
-def _gaussians(answer: Callable[[float, float, float, float], object]) -> Iterator[Case]:
+def _gaussians(answer: Callable[[Tensor, Tensor, Tensor, Tensor], object]) -> Iterator[Case]:
     for mu1, sigma1, mu2, sigma2 in [(0, 1, 0, 1), (1, 1, 0, 1), (0, 2, 0, 1), (0.5, 0.3, -1, 2)]:
-        first = torch.distributions.Normal(torch.tensor(mu1).double(), torch.tensor(sigma1).double())
-        second = torch.distributions.Normal(torch.tensor(mu2).double(), torch.tensor(sigma2).double())
-        expected = torch.distributions.kl_divergence(first, second)
-        ask = lambda a=mu1, b=sigma1, c=mu2, d=sigma2: answer(float(a), float(b), float(c), float(d))
-        yield Case(f"KL(N({mu1}, {sigma1}²) ‖ N({mu2}, {sigma2}²))", ask, expected)
+        four = torch.tensor([mu1, sigma1, mu2, sigma2], **_EXACT)
+        expected = gaussian_kl(Normal(*four[:2]), Normal(*four[2:]))
+        question = f"KL(N({mu1}, {sigma1}²) ‖ N({mu2}, {sigma2}²))"
+        yield Case(question, _asked(answer, *four), expected)
