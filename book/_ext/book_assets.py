@@ -21,7 +21,8 @@ MANAGER = f"vendor/{SCOPE}/embed-amd.js"
 
 # Folder in node_modules, folder in _static/vendor, and the files, which keep their place below the folder.
 # MathJax fetches by itself: fonts, the TeX extensions that a formula names, and from its menu the spoken formulas.
-# html-manager asks for its fonts at its own place below RequireJS's base address, which widgets.js sets.
+# html-manager asks for its fonts below RequireJS's base address, which widgets.js sets: beside itself, or beside the
+# modules that it brings, whichever of them is ready first.
 PARTS = [
     (
         "mathjax/es5",
@@ -32,6 +33,7 @@ PARTS = [
     ("mathjax", "mathjax", ["LICENSE"]),
     ("requirejs", "requirejs", ["require.js"]),
     (SCOPE, SCOPE, ["embed-amd.js", "embed.js.LICENSE.txt", "*.woff2"]),
+    (SCOPE, "@jupyter-widgets", ["*.woff2"]),
 ]
 
 

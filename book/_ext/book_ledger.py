@@ -193,7 +193,12 @@ class Ledger(SphinxDirective):
         title = lesson.title or docname
         section = nodes.section("", nodes.title(text=title), names=[nodes.fully_normalize_name(title)])
         self.state.document.note_implicit_target(section, section)
-        section += nodes.paragraph("", "", self._link("std", "doc", "/" + docname, title), nodes.Text("."))
+        checks = sum(len(equation.checks) for equation in lesson.equations)
+        values = sum(equation.values for equation in lesson.equations)
+        sizes = [(len(lesson.equations), "equation"), (checks, "check"), (values, "value")]
+        line = f": {', '.join(count(*size) for size in sizes)}."
+        link = self._link("std", "doc", "/" + docname, "The lesson", explicit=True)
+        section += nodes.paragraph("", "", link, nodes.Text(line))
         section += self._table(lesson)
         return section
 
@@ -213,12 +218,11 @@ class Ledger(SphinxDirective):
         held = [equation.claim, f"{len(equation.checks):,}", f"{equation.values:,}"]
         return row([link, label, *map(nodes.Text, [*held, equation.tolerance, number(equation.deviation)])])
 
-    def _link(self, domain: str, role: str, target: str, shown: str) -> pending_xref:
-        """Return a reference that Sphinx resolves once every page is read."""
-        link = pending_xref(
-            "", nodes.literal(text=shown), refdomain=domain, reftype=role, reftarget=target, refwarn=True,
-            refexplicit=False, refdoc=self.env.docname,
-        )  # fmt: skip
+    def _link(self, domain: str, role: str, target: str, shown: str, explicit: bool = False) -> pending_xref:
+        """Return a reference that Sphinx resolves once every page is read; `explicit` keeps the text that is given."""
+        words = nodes.Text(shown) if explicit else nodes.literal(text=shown)
+        about = {"refdomain": domain, "reftype": role, "reftarget": target, "refdoc": self.env.docname}
+        link = pending_xref("", words, **about, refexplicit=explicit, refwarn=True)
         self.set_source_info(link)
         return link
 

@@ -3,8 +3,8 @@
 
 // html-manager calls MathJax 2 when it shows a label, which is an error with MathJax 3: pass the call on.
 function answerMathJax2() {
-  if (window.MathJax?.version && !MathJax.Hub) {
-    MathJax.Hub = { Queue: ([, , element]) => MathJax.typesetPromise([element]) };
+  if (window.MathJax && !MathJax.Hub) {
+    MathJax.Hub = { Queue: ([, , element]) => MathJax.typesetPromise?.([element]) };
   }
 }
 
