@@ -104,6 +104,9 @@ def _picture(draw: Callable[[T], Figure], value: T, alt: str, colours: int) -> s
     png, small = io.BytesIO(), io.BytesIO()
     figure.savefig(png, format="png", dpi=110)
     plt.close(figure)
-    Image.open(png).convert("RGB").quantize(colours).save(small, format="png", optimize=True)
+    image = Image.open(png).convert("RGB").quantize(colours)
+    image.save(small, format="png", optimize=True)
     data = base64.b64encode(small.getvalue()).decode()
-    return f'<img src="data:image/png;base64,{data}" alt="{html.escape(alt)}">'
+    # With its size known, the page keeps the picture's place while it loads.
+    size = f'width="{image.width}" height="{image.height}" style="max-width: 100%; height: auto"'
+    return f'<img src="data:image/png;base64,{data}" alt="{html.escape(alt)}" {size}>'

@@ -3,6 +3,7 @@
 import functools
 import itertools
 import math
+import re
 import subprocess
 import sys
 
@@ -11,13 +12,15 @@ import pytest
 import scipy.special
 import scipy.stats
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from sklearn.datasets import load_digits, make_moons
 
 from genlib import data
 
 STEADY = settings(deadline=None, max_examples=30, derandomize=True)
+FEW = settings(STEADY, max_examples=8)
+SEEDS = st.integers(0, 10_000)
 REAL = torch.float64
 PLANAR = {
     "ring": lambda **k: data.ring(**k),
@@ -51,6 +54,44 @@ smooth = pytest.mark.parametrize("name", [name for name in PLANAR if name != "ch
 
 def seeded(seed=0):
     return torch.Generator().manual_seed(seed)
+
+
+def near(source, seed=0, n=20):
+    """Draws and points a little off them, where the density is neither 0 nor without structure."""
+    x = source.sample((n,), generator=seeded(seed))
+    return x + source.detail * torch.randn(x.shape, generator=seeded(seed + 1), dtype=x.dtype)
+
+
+def turned(x, angle):
+    """Rotate points (..., 2) anticlockwise by angles (...)."""
+    angle = torch.as_tensor(angle, dtype=x.dtype)
+    cos, sin = angle.cos(), angle.sin()
+    return torch.stack([cos * x[..., 0] - sin * x[..., 1], sin * x[..., 0] + cos * x[..., 1]], -1)
+
+
+@st.composite
+def mixtures(draw, dims=None):
+    """Centres, scales and weights of 1 to 5 Gaussians in 1 to 4 dimensions; a weight may be 0."""
+    count, dims = draw(st.integers(1, 5)), dims or draw(st.integers(1, 4))
+    means = 2 * torch.randn(count, dims, generator=seeded(draw(SEEDS)), dtype=REAL)
+    scale = draw(st.lists(st.floats(0.2, 2.0), min_size=count, max_size=count))
+    weights = draw(st.lists(st.integers(0, 9), min_size=count, max_size=count).filter(any))
+    return means, torch.tensor(scale, dtype=REAL), torch.tensor(weights, dtype=REAL) / sum(weights)
+
+
+SIZES = st.floats(0.1, 1.0)
+SETTINGS = {  # ranges of the settings of each source that is made by name
+    "categorical": {"probs": st.integers(1, 9).map(lambda k: [k / 10, 0.0, 1 - k / 10])},
+    "ring": {"modes": st.integers(1, 9), "radius": st.floats(0.5, 5.0), "scale": SIZES},
+    "grid": {"side": st.integers(1, 5), "spacing": st.floats(0.5, 5.0), "scale": SIZES},
+    "checkerboard": {},
+    "two_moons": {"scale": SIZES},
+    "pinwheel": {
+        "blades": st.integers(1, 7), "along": SIZES, "across": SIZES, "twist": st.floats(-2.0, 2.0)
+    },
+    "two_spirals": {"scale": SIZES, "turns": st.floats(0.3, 2.0)},
+    "rings": {"radii": st.lists(st.floats(0.2, 4.0), min_size=1, max_size=4), "scale": SIZES},
+}  # fmt: skip
 
 
 def quadrature(source, nodes):
@@ -129,15 +170,20 @@ def test_entropy_is_settled_when_the_step_halves(name):
 
 
 @planar
-@pytest.mark.parametrize("dtype", [torch.float32, REAL])
-def test_shapes_and_dtypes(name, dtype):
+@FEW
+@given(st.integers(1, 40), SEEDS, st.sampled_from([torch.float32, REAL]))
+def test_draws_of_any_number_lie_inside_the_support(name, n, seed, dtype):
     source = PLANAR[name](dtype=dtype)
-    x = source.sample((7,), generator=seeded())
+    x, again = (source.sample((n,), generator=seeded(seed)) for _ in range(2))
+    assert torch.equal(x, again)
     assert source.event_shape == (2,)
-    assert (x.shape, x.dtype, x.requires_grad) == ((7, 2), dtype, False)
-    assert (source.log_prob(x).shape, source.log_prob(x).dtype) == ((7,), dtype)
+    assert (x.shape, x.dtype, x.requires_grad) == ((n, 2), dtype, False)
+    log_p = source.log_prob(x)
+    assert (log_p.shape, log_p.dtype) == ((n,), dtype)
+    assert torch.isfinite(x).all()
+    assert torch.isfinite(log_p).all()
     assert source.log_prob(x[0]).shape == ()
-    torch.testing.assert_close(source.log_prob(x.reshape(7, 1, 2))[:, 0], source.log_prob(x))
+    torch.testing.assert_close(source.log_prob(x.reshape(n, 1, 2))[:, 0], log_p)
 
 
 @planar
@@ -195,6 +241,23 @@ def test_bad_input_is_refused(name):
 
 
 @planar
+@FEW
+@given(st.integers(-5, 0), st.lists(st.integers(1, 4), max_size=3), st.integers(0, 5), SEEDS)
+def test_bad_counts_shapes_and_values_are_refused(name, n, batch, wrong, seed):
+    source = PLANAR[name]()
+    with pytest.raises(ValueError, match=rf"^n in shape \(n,\) must be .*, got {n}$"):
+        source.sample((n,))
+    if wrong != 2:
+        given_shape = (*batch, wrong)
+        with pytest.raises(ValueError, match=f"^x must have shape .*, got {re.escape(str(given_shape))}$"):
+            source.log_prob(torch.zeros(given_shape))
+    x = torch.zeros(*batch, 2)
+    x.view(-1)[seed % x.numel()] = math.nan
+    with pytest.raises(ValueError, match="^x must not hold NaN, got 1 of them$"):
+        source.log_prob(x)
+
+
+@planar
 def test_whole_numbers_are_points_like_any_other(name):
     source, whole = PLANAR[name](), torch.tensor([[1, 1], [-3, 2], [2, 0]])
     torch.testing.assert_close(source.log_prob(whole), source.log_prob(whole.float()))
@@ -230,6 +293,28 @@ def test_categorical_agrees_with_scipy(weights):
     assert (p[x] > 0).all()
 
 
+@STEADY
+@given(st.lists(st.integers(1, 9), min_size=2, max_size=6), st.floats(1e-4, 0.5), st.booleans(), SEEDS)
+def test_probabilities_that_are_none_are_refused(weights, off, more, seed):
+    """Off in their sum, negative in one place, or NaN in one: by every source that takes probabilities."""
+    p, place = torch.tensor(weights, dtype=REAL) / sum(weights), seed % len(weights)
+    negative, missing = p.clone(), p.clone()
+    negative[place] = -off
+    negative[place - 1] += p[place] + off  # the sum stays 1
+    missing[place] = math.nan
+    for bad, says in (
+        (p * (1 + off if more else 1 - off), "sum to 1, got a sum that is off by"),
+        (negative, "not be negative, got"),
+        (missing, "hold finite numbers, got NaN or infinity"),
+    ):
+        with pytest.raises(ValueError, match=f"^probs must {says}"):
+            data.Categorical(bad)
+        with pytest.raises(ValueError, match=f"^weights must {says}"):
+            data.ring(len(p), weights=bad, dtype=REAL)
+        with pytest.raises(ValueError, match=f"^weights must {says}"):
+            data.GaussianMixture(torch.zeros(len(p), 1, dtype=REAL), weights=bad)
+
+
 def test_categorical_frequencies():
     p, n = torch.tensor([0.5, 0.0, 0.2, 0.3]), 50_000
     counts = torch.bincount(data.Categorical(p).sample((n,), generator=seeded(1)), minlength=4)
@@ -249,31 +334,70 @@ def test_categorical_refuses():
         source.sample((0,))
 
 
-def test_mixture_agrees_with_torch_distributions():
+def reference(means, scale, weights):
     from torch.distributions import Categorical, Independent, MixtureSameFamily, Normal
 
-    means = torch.randn(4, 3, generator=seeded(), dtype=REAL)
-    scale, weights = (
-        torch.tensor([0.3, 1.0, 2.0, 0.5], dtype=REAL),
-        torch.tensor([0.1, 0.2, 0.3, 0.4], dtype=REAL),
+    parts = Independent(Normal(means, scale[:, None].expand(means.shape)), 1)
+    return MixtureSameFamily(Categorical(weights), parts)
+
+
+@STEADY
+@given(mixtures(), SEEDS)
+def test_mixture_agrees_with_torch_distributions(parameters, seed):
+    ours = data.GaussianMixture(*parameters)
+    x = 3 * torch.randn(20, *ours.event_shape, generator=seeded(seed), dtype=REAL)
+    some = parameters[2] > 0  # torch would put its smallest number in place of a weight of 0
+    theirs = reference(*(part[some] for part in parameters))
+    torch.testing.assert_close(ours.log_prob(x), theirs.log_prob(x), rtol=0, atol=1e-9)
+    assert ours.sample((3,), generator=seeded(seed)).shape == (3, *ours.event_shape)
+
+
+def test_mixture_draws_have_the_moments_of_torch_distributions():
+    means, scale = torch.randn(4, 3, generator=seeded(), dtype=REAL), torch.tensor([0.3, 1.0, 2.0, 0.5])
+    parameters = means, scale.double(), torch.tensor([0.1, 0.2, 0.3, 0.4], dtype=REAL)
+    drawn, expected = (
+        data.GaussianMixture(*parameters).sample((100_000,), generator=seeded(2)),
+        reference(*parameters),
     )
-    ours = data.GaussianMixture(means, scale, weights)
-    parts = Independent(Normal(means, scale[:, None].expand(4, 3)), 1)
-    reference = MixtureSameFamily(Categorical(weights), parts)
-    x = 2 * torch.randn(50, 3, generator=seeded(1), dtype=REAL)
-    torch.testing.assert_close(ours.log_prob(x), reference.log_prob(x), rtol=0, atol=1e-12)
-    drawn = ours.sample((100_000,), generator=seeded(2))
-    assert (ours.event_shape, drawn.shape) == ((3,), (100_000, 3))
-    stderr = reference.variance.sqrt() / math.sqrt(len(drawn))
-    assert ((drawn.mean(0) - reference.mean).abs() < 5 * stderr).all()
-    torch.testing.assert_close(drawn.var(0), reference.variance, rtol=0.03, atol=0)
+    stderr = expected.variance.sqrt() / math.sqrt(len(drawn))
+    assert ((drawn.mean(0) - expected.mean).abs() < 5 * stderr).all()
+    torch.testing.assert_close(drawn.var(0), expected.variance, rtol=0.03, atol=0)
 
 
-@pytest.mark.parametrize("dims", [1, 2, 3, 7])
-def test_entropy_of_one_gaussian_is_exact(dims):
-    source = data.GaussianMixture(torch.zeros(1, dims, dtype=REAL), 0.7)
-    expected = scipy.stats.multivariate_normal(cov=0.49 * np.eye(dims)).entropy()
-    assert source.entropy().item() == pytest.approx(expected, abs=1e-12)
+@STEADY
+@given(mixtures(), SEEDS, st.floats(0.2, 5.0))
+def test_mixture_knows_no_order_no_origin_and_no_unit(parameters, seed, unit):
+    means, scale, weights = parameters
+    source = data.GaussianMixture(means, scale, weights)
+    (dims,) = source.event_shape
+    x, shift = near(source, seed), torch.randn(dims, generator=seeded(seed), dtype=REAL)
+    order = torch.randperm(len(means), generator=seeded(seed))
+    for other, y, jacobian in (
+        (data.GaussianMixture(means[order], scale[order], weights[order]), x, 0.0),
+        (data.GaussianMixture(means + shift, scale, weights), x + shift, 0.0),
+        (data.GaussianMixture(unit * means, unit * scale, weights), unit * x, dims * math.log(unit)),
+    ):
+        torch.testing.assert_close(other.log_prob(y) + jacobian, source.log_prob(x), rtol=0, atol=1e-9)
+
+
+@STEADY
+@given(st.integers(1, 7), st.floats(0.01, 100.0), st.floats(-10, 10))
+def test_entropy_of_one_gaussian_is_exact(dims, scale, mean):
+    source = data.GaussianMixture(torch.full((1, dims), mean, dtype=REAL), scale)
+    expected = scipy.stats.multivariate_normal(cov=scale**2 * np.eye(dims)).entropy()
+    assert source.entropy().item() == pytest.approx(expected, abs=1e-10)
+
+
+@settings(STEADY, max_examples=10)
+@given(mixtures(dims=2), st.floats(0.5, 2.0), st.floats(0, 7))
+def test_entropy_of_a_mixture_turns_freely_and_grows_with_the_unit(parameters, unit, angle):
+    means, scale, weights = parameters
+    scale = 0.5 + scale / 2  # a coarser grid
+    entropy = data.GaussianMixture(means, scale, weights).entropy()
+    other = data.GaussianMixture(unit * turned(means, angle), unit * scale, weights).entropy()
+    assert other.item() == pytest.approx(entropy.item() + 2 * math.log(unit), abs=1e-5)
+    share, one = torch.special.entr(weights).sum(), 1 + (2 * math.pi * scale**2).log()
+    assert (weights @ one) - 1e-5 <= entropy <= share + weights @ one + 1e-5
 
 
 def test_entropy_of_separated_modes():
@@ -383,6 +507,29 @@ def test_ring_and_grid_stand_where_they_say():
     assert data.grid(2, 3.0).means.unique().tolist() == [-1.5, 1.5]
 
 
+@STEADY
+@given(st.integers(1, 9), st.floats(0.5, 5.0), SIZES, SEEDS)
+def test_ring_is_the_same_from_every_mode(modes, radius, scale, seed):
+    source = data.ring(modes, radius, scale, dtype=REAL)
+    assert source.means[0].tolist() == [radius, 0.0]
+    torch.testing.assert_close(source.means.norm(dim=-1), torch.full((modes,), radius, dtype=REAL))
+    x = near(source, seed)
+    mirrored = x * torch.tensor([1.0, -1.0])
+    for y in (turned(x, 2 * math.pi / modes), mirrored):
+        torch.testing.assert_close(source.log_prob(y), source.log_prob(x), rtol=0, atol=1e-9)
+
+
+@STEADY
+@given(st.integers(1, 5), st.floats(0.5, 5.0), SIZES, SEEDS)
+def test_grid_is_a_product_of_two_rows(side, spacing, scale, seed):
+    source = data.grid(side, spacing, scale, dtype=REAL)
+    line = [[spacing * (k - (side - 1) / 2)] for k in range(side)]
+    row = data.GaussianMixture(torch.tensor(line, dtype=REAL), scale)
+    x = near(source, seed)
+    product = row.log_prob(x[:, :1]) + row.log_prob(x[:, 1:])
+    torch.testing.assert_close(source.log_prob(x), product, rtol=0, atol=1e-9)
+
+
 def test_moons_have_the_geometry_of_scikit_learn():
     """The source's noise-free curves hold every noise-free point of scikit-learn, and as many on each moon."""
     points, moon = make_moons(200, noise=None, random_state=0)
@@ -390,10 +537,19 @@ def test_moons_have_the_geometry_of_scikit_learn():
     x = torch.from_numpy(points)
     # a curve of length π, uniform, half of the mass each, seen from a point on it, far from its ends
     expected = -math.log(2 * math.pi) - 0.5 * math.log(2 * math.pi * 1e-4)
-    near = (source.log_prob(x) - expected).abs() < 1e-3
-    assert near.double().mean() > 0.94
+    along = (source.log_prob(x) - expected).abs() < 1e-3
+    assert along.double().mean() > 0.94
     for side in (0, 1):
-        assert near[moon == side].double().mean() > 0.94
+        assert along[moon == side].double().mean() > 0.94
+
+
+@FEW
+@given(st.floats(0.02, 1.0), SEEDS)
+def test_each_moon_is_the_other_one_turned_by_half(scale, seed):
+    source = data.two_moons(scale, dtype=REAL)
+    x = near(source, seed)
+    other = torch.tensor([1.0, 0.5]) - x
+    torch.testing.assert_close(source.log_prob(other), source.log_prob(x), rtol=0, atol=1e-9)
 
 
 @pytest.mark.parametrize("name", ["two_moons", "two_moons, sharp", "two_spirals", "two_spirals, wide"])
@@ -414,14 +570,18 @@ def test_curve_density_agrees_with_a_much_finer_quadrature(name):
     np.testing.assert_allclose(source.log_prob(torch.from_numpy(x)), expected, rtol=0, atol=1e-10)
 
 
-def test_a_straight_line_has_a_closed_form():
-    """Uniform on [0, 1] along one axis plus noise: a difference of normal distribution functions."""
-    source = data.NoisyCurve([lambda t: torch.stack([t, 0 * t], -1)], 0.1, dtype=REAL)
-    x = torch.tensor([[0.5, 0.0], [0.0, 0.1], [1.1, -0.2], [-0.2, 0.05]], dtype=REAL).numpy()
+@STEADY
+@given(st.floats(0.1, 4.0), st.floats(0, 7), st.floats(0.05, 1.0), SEEDS)
+def test_a_straight_line_has_a_closed_form(length, angle, scale, seed):
+    """Uniform on a segment plus noise: a difference of normal distribution functions along it, normal across."""
+    way = torch.tensor([length * math.cos(angle), length * math.sin(angle)], dtype=REAL)
+    source = data.NoisyCurve([lambda t: t[:, None] * way], scale, dtype=REAL)
+    x = near(source, seed)
+    along, across = turned(x, -angle).T.numpy()
     cdf = scipy.stats.norm.cdf
-    along = cdf(x[:, 0] / 0.1) - cdf((x[:, 0] - 1) / 0.1)
-    expected = np.log(along) + scipy.stats.norm.logpdf(x[:, 1], scale=0.1)
-    np.testing.assert_allclose(source.log_prob(torch.from_numpy(x)), expected, rtol=0, atol=1e-11)
+    mass = (cdf(along / scale) - cdf((along - length) / scale)) / length
+    expected = np.log(mass) + scipy.stats.norm.logpdf(across, scale=scale)
+    np.testing.assert_allclose(source.log_prob(x), expected, rtol=0, atol=1e-9)
 
 
 def test_power_puts_more_mass_where_t_is_large():
@@ -452,6 +612,34 @@ def test_rings_agree_with_quadrature_around_each_circle():
     torch.testing.assert_close(rings.log_prob(x), (parts + weights.log()).logsumexp(-1), rtol=0, atol=1e-9)
 
 
+@STEADY
+@given(st.lists(st.floats(0.2, 4.0), min_size=1, max_size=4), SIZES, st.floats(-7, 7), SEEDS)
+def test_rings_turn_freely_and_their_radius_is_a_rice_variable(radii, scale, angle, seed):
+    source = data.Rings(radii, scale, dtype=REAL)
+    x = near(source, seed)
+    torch.testing.assert_close(source.log_prob(turned(x, angle)), source.log_prob(x), rtol=0, atol=1e-8)
+    r = x.norm(dim=-1).numpy()[:, None]
+    shares = np.array(radii) / sum(radii)
+    density = (shares * scipy.stats.rice.pdf(r, np.array(radii) / scale, scale=scale)).sum(-1)
+    np.testing.assert_allclose(
+        source.log_prob(x), np.log(density / (2 * math.pi * r[:, 0])), rtol=0, atol=1e-8
+    )
+
+
+@STEADY
+@given(
+    st.integers(-4, 3),
+    st.integers(-4, 3),
+    st.floats(0, 1, exclude_max=True),
+    st.floats(0, 1, exclude_max=True),
+)
+def test_checkerboard_anywhere(column, row, right, up):
+    x = torch.tensor([2 * (column + right), 2 * (row + up)], dtype=REAL)
+    column, row = math.floor(x[0] / 2), math.floor(x[1] / 2)  # rounding may have lifted x to the next one
+    inside = -2 <= column < 2 and -2 <= row < 2 and (column + row) % 2 == 0
+    assert data.Checkerboard(dtype=REAL).log_prob(x).item() == (-math.log(32) if inside else -math.inf)
+
+
 def test_checkerboard():
     source = data.Checkerboard(dtype=REAL)
     assert source.entropy().item() == pytest.approx(math.log(32), abs=1e-15)
@@ -470,52 +658,63 @@ def test_checkerboard_never_leaves_its_squares():
     assert (source.log_prob(x) > -math.inf).all()
 
 
-def test_pinwheel_agrees_with_a_density_written_out():
-    source = data.Pinwheel(dtype=REAL)
-    x = source.sample((300,), generator=seeded(3)).numpy()
-    radius, angle = np.hypot(*x.T), np.arctan2(x[:, 1], x[:, 0])
-    density = 0
-    for blade in range(5):
-        turned = angle - 2 * np.pi * blade / 5 - 0.6 * radius
-        density = density + scipy.stats.norm.pdf(radius * np.cos(turned), 2, 0.5) * scipy.stats.norm.pdf(
-            radius * np.sin(turned), 0, 0.15
+@STEADY
+@given(st.integers(1, 7), SIZES, SIZES, st.floats(-2.0, 2.0), SEEDS)
+def test_pinwheel_agrees_with_a_density_written_out(blades, along, across, twist, seed):
+    source = data.Pinwheel(blades, along, across, twist, dtype=REAL)
+    x = near(source, seed)
+    radius, angle = np.hypot(*x.numpy().T), np.arctan2(*x.numpy().T[::-1])
+    log_p = []
+    for blade in range(blades):
+        straight = angle - 2 * np.pi * blade / blades - twist * radius
+        log_p.append(
+            scipy.stats.norm.logpdf(radius * np.cos(straight), 2, along)
+            + scipy.stats.norm.logpdf(radius * np.sin(straight), 0, across)
         )
-    np.testing.assert_allclose(source.log_prob(torch.from_numpy(x)), np.log(density / 5), rtol=0, atol=1e-11)
+    expected = scipy.special.logsumexp(log_p, axis=0) - math.log(blades)
+    np.testing.assert_allclose(source.log_prob(x), expected, rtol=0, atol=1e-9)
+    same = source.log_prob(turned(x, 2 * math.pi / blades))
+    torch.testing.assert_close(same, source.log_prob(x), rtol=0, atol=1e-9)
 
 
-def test_pinwheel_twist_keeps_areas():
-    def twist(x):
-        angle = 0.9 * torch.linalg.vector_norm(x)
-        cos, sin = angle.cos(), angle.sin()
-        return torch.stack([cos * x[0] - sin * x[1], sin * x[0] + cos * x[1]])
+@FEW
+@given(st.floats(-2.0, 2.0), SEEDS)
+def test_pinwheel_twist_keeps_areas(twist, seed):
+    def twisted(x):
+        return turned(x, twist * torch.linalg.vector_norm(x))
 
-    x = 2 * torch.randn(200, 2, dtype=REAL, generator=seeded())
-    jacobian = torch.func.vmap(torch.func.jacrev(twist))(x)
-    torch.testing.assert_close(torch.linalg.det(jacobian), torch.ones(200, dtype=REAL), rtol=0, atol=1e-12)
-    straight, twisted = data.Pinwheel(twist=0.0, dtype=REAL), data.Pinwheel(twist=0.9, dtype=REAL)
-    turned = torch.func.vmap(twist)(x)
-    torch.testing.assert_close(twisted.log_prob(turned), straight.log_prob(x), rtol=0, atol=1e-10)
+    x = 2 * torch.randn(30, 2, dtype=REAL, generator=seeded(seed))
+    areas = torch.linalg.det(torch.func.vmap(torch.func.jacrev(twisted))(x))
+    torch.testing.assert_close(areas, torch.ones(30, dtype=REAL), rtol=0, atol=1e-11)
+    before = data.Pinwheel(twist=0.0, dtype=REAL).log_prob(x)
+    after = data.Pinwheel(twist=twist, dtype=REAL).log_prob(torch.func.vmap(twisted)(x))
+    torch.testing.assert_close(after, before, rtol=0, atol=1e-9)
 
 
-def test_spirals_are_opposite_and_end_at_radius_three():
-    source = data.two_spirals(0.05, dtype=REAL)
-    x = source.sample((2000,), generator=seeded())
-    torch.testing.assert_close(source.log_prob(-x), source.log_prob(x), rtol=0, atol=1e-9)
-    assert 2.9 < x.norm(dim=-1).max() < 3.2
-    end = source.curves[0](torch.tensor([0.0, 0.5, 1.0], dtype=REAL))
-    expected = torch.tensor([[0.0, 0.0], [0.0, -1.5], [-3.0, 0.0]], dtype=REAL)  # ¾ and 1½ turns
-    torch.testing.assert_close(end, expected, rtol=0, atol=1e-12)
+@FEW
+@given(st.floats(0.05, 0.5), st.floats(0.3, 2.0), SEEDS)
+def test_spirals_are_opposite_and_end_at_radius_three(scale, turns, seed):
+    source = data.two_spirals(scale, turns, dtype=REAL)
+    x = near(source, seed)
+    torch.testing.assert_close(source.log_prob(-x), source.log_prob(x), rtol=0, atol=1e-8)
+    t = torch.tensor([0.0, 0.5, 1.0], dtype=REAL)
+    line = torch.tensor([[0.0, 0.0], [1.5, 0.0], [3.0, 0.0]], dtype=REAL)
+    torch.testing.assert_close(source.curves[0](t), turned(line, 2 * math.pi * turns * t), rtol=0, atol=1e-12)
 
 
 # sources by name, the digits, the lattice
 
 
 @pytest.mark.parametrize("name", sorted(data.SOURCES))
-def test_source_by_name(name):
-    settings = {"probs": [0.5, 0.5]} if name == "categorical" else {}
+@FEW
+@given(st.data(), SEEDS)
+def test_source_by_name_with_any_settings(name, choices, seed):
+    settings = choices.draw(st.fixed_dictionaries(SETTINGS[name]))
     source = data.source(name, **settings)
     assert isinstance(source, data.Source)
-    assert torch.isfinite(source.log_prob(source.sample((100,), generator=seeded()))).all()
+    x = source.sample((20,), generator=seeded(seed))
+    assert torch.isfinite(source.log_prob(x)).all()
+    torch.testing.assert_close(source.log_prob(x), data.SOURCES[name](**settings).log_prob(x), rtol=0, atol=0)
 
 
 def test_settings_reach_the_source():
@@ -524,9 +723,18 @@ def test_settings_reach_the_source():
         data.source("ring", modes=0)
 
 
-@pytest.mark.parametrize("name", ["moon", "", "Ring", None, 3, ["ring"]])
+@STEADY
+@given(
+    st.text("abcdefgiklmnoprstw_ ").filter(lambda name: name not in data.SOURCES)
+    | st.none()
+    | st.integers()
+    | st.just(["ring"])
+)
+@example("Ring")
+@example("ring ")
 def test_unknown_source(name):
-    with pytest.raises(ValueError, match=r"^name must be one of categorical, checkerboard, .*got"):
+    known_names = ", ".join(sorted(data.SOURCES))
+    with pytest.raises(ValueError, match=f"^name must be one of {known_names}, got {re.escape(repr(name))}$"):
         data.source(name)
 
 
@@ -552,9 +760,22 @@ def test_lattice():
     points = data.lattice(((0, 4), (10, 12)), 2)
     assert points.dtype == REAL
     assert points.tolist() == [[1, 10.5], [3, 10.5], [1, 11.5], [3, 11.5]]
-    for size in (0, 2.0, True):
-        with pytest.raises(ValueError, match="^size must"):
-            data.lattice(((0, 1), (0, 1)), size)
+
+
+@STEADY
+@given(st.floats(-9, 9), st.floats(-9, 9), st.floats(0.1, 9), st.floats(0.1, 9), st.integers(1, 7))
+def test_lattice_of_any_box_is_made_of_midpoints(left, bottom, width, height, size):
+    points = data.lattice(((left, left + width), (bottom, bottom + height)), size).numpy()
+    k = np.arange(size) + 0.5
+    expected = np.array([(left + width * i / size, bottom + height * j / size) for j in k for i in k])
+    np.testing.assert_allclose(points, expected, rtol=0, atol=1e-12)
+
+
+@STEADY
+@given(st.integers(max_value=0) | st.floats() | st.booleans() | st.none())
+def test_lattice_refuses(size):
+    with pytest.raises(ValueError, match=f"^size must be a whole number .*, got {re.escape(repr(size))}$"):
+        data.lattice(((0, 1), (0, 1)), size)
 
 
 IMPORT = """

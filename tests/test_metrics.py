@@ -2,6 +2,7 @@
 
 import itertools
 import math
+import re
 
 import numpy as np
 import pytest
@@ -24,7 +25,9 @@ from genlib.metrics import (
     sliced_wasserstein,
 )
 
-STEADY = settings(deadline=None, max_examples=40, derandomize=True)
+STEADY = settings(deadline=None, max_examples=30, derandomize=True)
+FEW = settings(STEADY, max_examples=10)
+SEEDS = st.integers(0, 10_000)
 REAL = torch.float64
 
 
@@ -38,6 +41,21 @@ def normal(n, dims=2, seed=0, dtype=REAL):
 
 def gaussian(mean, scale):
     return data.GaussianMixture(torch.tensor([mean], dtype=REAL), scale)
+
+
+@st.composite
+def samples(draw, count=2, equal=False, most=12):
+    """Some samples in the same 1 to 4 dimensions, of 2 to `most` points each."""
+    dims, sizes = draw(st.integers(1, 4)), st.integers(2, most)
+    first = draw(sizes)
+    return [
+        draw(st.floats(-1, 1)) + normal(first if equal else draw(sizes), dims, draw(SEEDS))
+        for _ in range(count)
+    ]
+
+
+def shuffled(x, seed):
+    return x[torch.randperm(len(x), generator=seeded(seed))]
 
 
 # mean and standard error
@@ -75,22 +93,29 @@ def test_estimate_refuses():
 # divergence from a known truth
 
 
-@pytest.mark.parametrize(
-    ("mean", "scale"), [([0.0, 0.0], 1.0), ([1.0, 0.5], 1.0), ([0.5, 0.0], 2.0), ([0.3, 0], 0.7)]
-)
-def test_divergence_of_two_gaussians(mean, scale):
-    truth, model = gaussian([0.0, 0.0], 1.0), gaussian(mean, scale)
-    shift = sum(m**2 for m in mean)
-    expected = 2 * math.log(scale) + (2 + shift) / (2 * scale**2) - 1
-    got = kl_to_truth(truth, model, 20_000, generator=seeded())
-    assert abs(got.value - expected) <= 5 * got.stderr
-    if expected:
-        assert 0 < got.stderr < 0.05
+@FEW
+@given(st.lists(st.floats(-1, 1), min_size=1, max_size=4), st.floats(0.8, 2.0), SEEDS)
+def test_divergence_of_two_gaussians(mean, scale, seed):
+    dims, shift = len(mean), sum(m**2 for m in mean)
+    truth, model = gaussian([0.0] * dims, 1.0), gaussian(mean, scale)
+    expected = dims * math.log(scale) + (dims + shift) / (2 * scale**2) - dims / 2
+    got = kl_to_truth(truth, model, 5_000, generator=seeded(seed))
+    assert abs(got.value - expected) <= 5 * got.stderr + 1e-12
+    assert 0 <= got.stderr < 0.1
 
 
-def test_divergence_of_the_truth_from_itself_is_exactly_zero():
-    for truth in (data.ring(), data.Rings(), data.Checkerboard(), data.Categorical([0.5, 0.5, 0.0])):
-        assert kl_to_truth(truth, truth, 1000, generator=seeded()) == (0.0, 0.0)
+@STEADY
+@given(st.lists(st.integers(0, 9), min_size=1, max_size=6).filter(any), st.integers(2, 200), SEEDS)
+def test_divergence_of_the_truth_from_itself_is_exactly_zero(weights, n, seed):
+    p, centres = torch.tensor(weights, dtype=REAL) / sum(weights), normal(len(weights), 3, seed)
+    for truth in (
+        data.Categorical(p),
+        data.GaussianMixture(centres, 0.5, p),
+        data.ring(len(p), weights=p, dtype=REAL),
+    ):
+        assert kl_to_truth(truth, truth, n, generator=seeded(seed)) == (0.0, 0.0)
+    for truth in (data.Rings(), data.Checkerboard()):
+        assert kl_to_truth(truth, truth, n, generator=seeded(seed)) == (0.0, 0.0)
 
 
 def test_divergence_goes_from_truth_to_model_and_not_back():
@@ -161,11 +186,53 @@ def test_divergence_refuses():
 
 def test_bits_per_dim():
     assert bits_per_dim(64 * math.log(17), 64) == pytest.approx(math.log2(17))
-    assert bits_per_dim(math.log(2), 1) == pytest.approx(1)
     torch.testing.assert_close(bits_per_dim(torch.tensor([math.log(4)]), 2), torch.tensor([1.0]))
-    for dims in (0, -1, 2.0, None):
-        with pytest.raises(ValueError, match="^dims must"):
-            bits_per_dim(1.0, dims)
+
+
+@STEADY
+@given(
+    st.floats(-1e3, 1e3), st.floats(-1e3, 1e3), st.floats(-9, 9), st.integers(1, 10_000), st.integers(1, 9)
+)
+def test_bits_per_dim_are_linear_and_shared_by_the_dimensions(a, b, c, dims, times):
+    both = bits_per_dim(c * a + b, dims)
+    assert both == pytest.approx(c * bits_per_dim(a, dims) + bits_per_dim(b, dims), abs=1e-8)
+    assert bits_per_dim(a, times * dims) * times == pytest.approx(bits_per_dim(a, dims), rel=1e-12, abs=1e-12)
+    assert bits_per_dim(c * dims * math.log(2), dims) == pytest.approx(c, rel=1e-12)
+
+
+@STEADY
+@given(st.integers(max_value=0) | st.floats() | st.booleans() | st.none())
+def test_bits_per_dim_refuse(dims):
+    with pytest.raises(ValueError, match=f"^dims must be a whole number .*, got {re.escape(repr(dims))}$"):
+        bits_per_dim(1.0, dims)
+
+
+# samples that are none
+
+
+@STEADY
+@given(samples(equal=True), st.sampled_from([math.nan, math.inf, -math.inf]), SEEDS)
+def test_samples_with_a_hole_or_another_width_are_refused(pair, bad, seed):
+    x, y = pair
+    hole, wide = x.clone(), torch.cat([x, x], 1)
+    hole.view(-1)[seed % x.numel()] = bad
+    for metric in (mmd, sliced_wasserstein, classifier_two_sample):
+        with pytest.raises(ValueError, match="^x must hold finite numbers, got NaN or infinity in"):
+            metric(hole, y)
+        with pytest.raises(ValueError, match="^y must hold finite numbers, got NaN or infinity in"):
+            metric(y, hole)
+        with pytest.raises(
+            ValueError, match=rf"^y must have D = {x.shape[1]} like x, got D = {wide.shape[1]}$"
+        ):
+            metric(x, wide)
+        with pytest.raises(ValueError, match=r"^x must be a tensor of shape \(n, D\)"):
+            metric(x[0], y)
+    with pytest.raises(ValueError, match="^x must hold finite numbers"):
+        modes(hole, y, 0.1)
+    with pytest.raises(ValueError, match="^x must hold finite numbers"):
+        compare(mmd, hole, data.ring())
+    with pytest.raises(ValueError, match="^values must not hold NaN, got 1 of them$"):
+        estimate(torch.cat([x.flatten(), torch.tensor([math.nan])]))
 
 
 # modes
@@ -191,6 +258,25 @@ def test_modes_by_hand():
     assert counts.tolist() == [2, 1, 0]
     assert covered == 2
     assert good == pytest.approx(0.6)
+
+
+@STEADY
+@given(samples(), st.floats(0.05, 2.0), st.floats(0.5, 4.0), SEEDS)
+def test_modes_agree_with_a_count_by_loops(pair, scale, radius, seed):
+    x, centres = pair
+    counts = [0] * len(centres)
+    for point in x.tolist():
+        distances = [math.dist(point, centre) for centre in centres.tolist()]
+        if min(distances) <= radius * scale:
+            counts[distances.index(min(distances))] += 1
+    got = modes(x, centres, scale, radius)
+    assert got.counts.tolist() == counts
+    assert got.covered == sum(count > 0 for count in counts)
+    assert got.high_quality == pytest.approx(sum(counts) / len(x))
+    order = torch.randperm(len(centres), generator=seeded(seed))
+    other = modes(shuffled(x, seed), centres[order], scale, radius)  # names and order do not matter
+    assert torch.equal(other.counts, got.counts[order])
+    assert other[1:] == got[1:]
 
 
 def test_collapsed_and_worthless_samples():
@@ -242,21 +328,35 @@ def mmd_by_loops(x, y, bandwidth):
     return math.sqrt(max(mean(x, x) + mean(y, y) - 2 * mean(x, y), 0))
 
 
-def test_mmd_agrees_with_loops():
-    x, y = normal(9, 3, 1), 0.5 + normal(7, 3, 2)
-    for bandwidth in (0.5, 2.0):
-        assert mmd(x, y, bandwidth) == pytest.approx(mmd_by_loops(x, y, bandwidth), abs=1e-12)
-    median = np.median(scipy.spatial.distance.pdist(y.numpy()))  # 21 pairs: an odd number
-    assert mmd(x, y) == pytest.approx(mmd_by_loops(x, y, median), abs=1e-12)
+@FEW
+@given(samples(), st.floats(0.2, 3.0))
+def test_mmd_agrees_with_loops(pair, bandwidth):
+    x, y = pair
+    assert mmd(x, y, bandwidth) == pytest.approx(mmd_by_loops(x, y, bandwidth), abs=1e-7)
+    # torch's median is the lower one of the two in the middle
+    median = np.quantile(scipy.spatial.distance.pdist(y.numpy()), 0.5, method="lower")
+    assert mmd(x, y) == pytest.approx(mmd_by_loops(x, y, median), abs=1e-7)
 
 
-def test_mmd_of_alike_and_far_samples():
+@STEADY
+@given(samples(3, most=30), st.floats(0.2, 3.0), st.floats(0.1, 10.0), SEEDS)
+def test_mmd_is_a_distance_that_knows_no_order_no_origin_and_no_unit(three, bandwidth, unit, seed):
+    x, y, z = three
+    gap = mmd(x, y, bandwidth)
+    assert 0 <= gap <= math.sqrt(2)
+    assert mmd(x, x, bandwidth) == 0
+    assert mmd(x, shuffled(x, seed), bandwidth) == pytest.approx(0, abs=1e-7)
+    assert mmd(y, x, bandwidth) == pytest.approx(gap, abs=1e-7)
+    assert gap <= mmd(x, z, bandwidth) + mmd(z, y, bandwidth) + 1e-7
+    shift = normal(1, x.shape[1], seed)
+    assert mmd(shuffled(x, seed) + shift, y + shift, bandwidth) == pytest.approx(gap, abs=1e-7)
+    assert mmd(unit * x, unit * y, unit * bandwidth) == pytest.approx(gap, abs=1e-7)
+    assert mmd(unit * x, unit * y) == pytest.approx(mmd(x, y), abs=1e-7)  # the median grows with the unit
+
+
+def test_mmd_of_far_samples():
     x, y = normal(40), normal(40, seed=1)
-    assert mmd(x, x) == 0
-    assert mmd(x, x[torch.randperm(40, generator=seeded())]) == pytest.approx(0, abs=1e-7)
-    assert mmd(x, y, 1.0) == pytest.approx(mmd(y, x, 1.0), abs=1e-12)
-    far = mmd(torch.zeros(5, 2), torch.zeros(5, 2) + 1e6, 1.0)
-    assert far == pytest.approx(math.sqrt(2))
+    assert mmd(torch.zeros(5, 2), torch.zeros(5, 2) + 1e6, 1.0) == pytest.approx(math.sqrt(2))
     assert mmd(x, y + 0.5, 1.0) < mmd(x, y + 1.0, 1.0) < mmd(x, y + 2.0, 1.0)
 
 
@@ -294,16 +394,16 @@ def test_mmd_refuses():
 # sliced Wasserstein
 
 
-def test_sliced_wasserstein_on_a_line_is_exact():
-    x, y = normal(50, 1), 2 + 3 * normal(50, 1, 1)
-    expected = math.sqrt(((np.sort(x[:, 0].numpy()) - np.sort(y[:, 0].numpy())) ** 2).mean())
-    for directions in (1, 7):
-        assert sliced_wasserstein(x, y, directions, generator=seeded()) == pytest.approx(expected, abs=1e-12)
-    # the best of all pairings, found by an assignment
-    cost = (x - y.T).numpy()[:, :] ** 2
+@STEADY
+@given(st.integers(1, 20), st.floats(-3, 3), st.floats(0.1, 3), st.integers(1, 7), SEEDS)
+def test_sliced_wasserstein_on_a_line_is_exact(n, shift, scale, directions, seed):
+    """The best of all pairings, found by an assignment."""
+    x, y = normal(n, 1, seed), shift + scale * normal(n, 1, seed + 1)
+    cost = (x - y.T).numpy() ** 2
     rows, columns = scipy.optimize.linear_sum_assignment(cost)
-    assert expected == pytest.approx(math.sqrt(cost[rows, columns].mean()), abs=1e-12)
-    assert expected >= scipy.stats.wasserstein_distance(x[:, 0], y[:, 0]) - 1e-12
+    got = sliced_wasserstein(x, y, directions, generator=seeded(seed))
+    assert got == pytest.approx(math.sqrt(cost[rows, columns].mean()), abs=1e-9)
+    assert got >= scipy.stats.wasserstein_distance(x[:, 0], y[:, 0]) - 1e-9
 
 
 @pytest.mark.parametrize("dims", [1, 2, 5])
@@ -314,16 +414,31 @@ def test_sliced_wasserstein_of_a_shift(dims):
     assert got == pytest.approx(expected, rel=0.02)
 
 
-def test_sliced_wasserstein_of_alike_samples():
-    x, y = normal(60), normal(60, seed=1)
-    assert sliced_wasserstein(x, x[torch.randperm(60, generator=seeded())]) == 0
-    there, back = (sliced_wasserstein(a, b, generator=seeded(2)) for a, b in ((x, y), (y, x)))
-    assert there == pytest.approx(back, abs=1e-12)
-    assert sliced_wasserstein(3 * x, 3 * y, generator=seeded(2)) == pytest.approx(3 * there)
-    state = torch.get_rng_state()
-    assert sliced_wasserstein(x, y, generator=seeded(2)) == there
+@STEADY
+@given(samples(3, equal=True, most=30), st.floats(0.1, 10.0), st.integers(1, 40), SEEDS)
+def test_sliced_wasserstein_is_a_distance_that_grows_with_the_unit(three, unit, directions, seed):
+    def distance(a, b):
+        return sliced_wasserstein(a, b, directions, generator=seeded(seed))
+
+    x, y, z = three
+    gap, shift = distance(x, y), normal(1, x.shape[1], seed)
+    assert gap >= 0
+    assert distance(x, shuffled(x, seed)) == pytest.approx(0, abs=1e-12)
+    assert distance(y, x) == pytest.approx(gap, abs=1e-12)
+    assert gap <= distance(x, z) + distance(z, y) + 1e-12
+    assert distance(shuffled(x, seed) + shift, y + shift) == pytest.approx(gap, abs=1e-12)
+    assert distance(unit * x, unit * y) == pytest.approx(unit * gap, abs=1e-12)
+    # no projection moves a point by more than the point moves
+    assert gap <= math.sqrt(((x - y) ** 2).sum(-1).mean()) + 1e-12
+    assert distance(x, x + shift) <= shift.norm() + 1e-12
+
+
+def test_sliced_wasserstein_repeats_with_a_generator():
+    x, y, state = normal(60), normal(60, seed=1), torch.get_rng_state()
+    first, again, other = (sliced_wasserstein(x, y, generator=seeded(seed)) for seed in (2, 2, 3))
+    assert first == again
+    assert first != other
     assert torch.equal(torch.get_rng_state(), state)
-    assert sliced_wasserstein(x, y, generator=seeded(3)) != there
 
 
 def test_sliced_wasserstein_refuses():
@@ -364,11 +479,15 @@ def test_classifier_sees_more_than_means():
     assert p_value < 1e-6
 
 
-def test_classifier_p_value_is_the_tail_of_a_fair_coin():
-    accuracy, p_value = classifier_two_sample(normal(50), normal(50, seed=1) + 0.8)
-    right = round(accuracy * 50)
-    assert p_value == pytest.approx(sum(math.comb(50, k) for k in range(right, 51)) / 2**50)
-    assert classifier_two_sample(normal(50), normal(50, seed=1) + 0.8) == (accuracy, p_value)
+@FEW
+@given(st.integers(20, 40), st.integers(1, 3), st.floats(0, 2), SEEDS)
+def test_classifier_p_value_is_the_tail_of_a_fair_coin(n, dims, shift, seed):
+    x, y = normal(n, dims, seed), normal(n, dims, seed + 1) + shift
+    accuracy, p_value = classifier_two_sample(x, y, seed)
+    right = round(accuracy * n)  # half of the 2n points are held out
+    assert accuracy * n == pytest.approx(right)
+    assert p_value == pytest.approx(sum(math.comb(n, k) for k in range(right, n + 1)) / 2**n)
+    assert classifier_two_sample(x, y, seed) == (accuracy, p_value)
 
 
 def test_classifier_refuses():
@@ -424,6 +543,25 @@ def test_compare_by_hand():
     assert len({tuple(a.flatten().tolist()) for a, _ in seen}) == 6  # fresh parts each time
 
 
+@FEW
+@given(st.integers(5, 20), st.integers(0, 9), st.integers(2, 5), st.floats(0.1, 10), st.booleans(), SEEDS)
+def test_compare_follows_the_metric_and_the_floor_is_not_negative(n, more, repeats, unit, exact, seed):
+    x = normal(n, 2, seed)
+    truth = data.ring(dtype=REAL) if exact else normal(2 * n + more, 2, seed + 1)
+
+    def run(metric, x):
+        return compare(metric, x, truth, repeats, generator=seeded(seed))
+
+    value, floor, spread = run(mmd, x)
+    assert min(value, floor, spread) >= 0
+    assert run(mmd, shuffled(x, seed)) == pytest.approx((value, floor, spread), abs=1e-9)
+    # twice the metric, twice the answer; one more, one more: but the spread does not feel a shift
+    stretched = run(lambda a, b: unit * mmd(a, b) + 1, x)
+    assert stretched == pytest.approx((unit * value + 1, unit * floor + 1, unit * spread), abs=1e-9)
+    _, of_another, spread_of_another = run(mmd, x + 5)
+    assert (of_another, spread_of_another) == (floor, spread)  # the floor does not look at the model
+
+
 def test_compare_repeats_with_a_generator_whatever_the_metric():
     truth, x, state = data.ring(), normal(50, dtype=torch.float32), torch.get_rng_state()
     first, second = (compare(mmd, x, truth, 3, generator=seeded(1)) for _ in range(2))
@@ -443,3 +581,6 @@ def test_compare_refuses():
         compare(mmd, x, torch.full((20, 2), math.nan))
     with pytest.raises(ValueError, match="^x must"):
         compare(mmd, torch.zeros(10), data.ring())
+    for answer in (None, "0.5", torch.zeros(1), 1j):
+        with pytest.raises(ValueError, match=f"^metric must return one number, got {type(answer).__name__}"):
+            compare(lambda a, b, answer=answer: answer, x, data.ring())

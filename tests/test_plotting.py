@@ -1,7 +1,9 @@
 """Figures show what they are given: heights, extents, labels; and they refuse what they cannot show."""
 
+import contextlib
 import itertools
 import math
+import re
 
 import matplotlib as mpl
 
@@ -11,11 +13,35 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from genlib import data, plotting
 from genlib.training import History
 
 BOX = ((-3.0, 3.0), (-2.0, 4.0))
+FEW = settings(deadline=None, max_examples=10, derandomize=True)
+SEEDS = st.integers(0, 10_000)
+
+
+@st.composite
+def boxes(draw):
+    left, bottom = draw(st.floats(-5, 5)), draw(st.floats(-5, 5))
+    return ((left, left + draw(st.floats(0.5, 9))), (bottom, bottom + draw(st.floats(0.5, 9))))
+
+
+@contextlib.contextmanager
+def axes():
+    """Axes for one example of many; the function under test must leave matplotlib's settings alone."""
+    figure, ax = plt.subplots()
+    before = dict(mpl.rcParams)
+    yield ax
+    assert dict(mpl.rcParams) == before
+    plt.close(figure)
+
+
+def seeded(seed):
+    return torch.Generator().manual_seed(seed)
 
 
 @pytest.fixture(autouse=True)
@@ -60,26 +86,42 @@ def test_style():
     assert dict(mpl.rcParams) == once
 
 
+@FEW
+@given(st.floats(5, 30), st.floats(0.5, 5), st.booleans(), st.sampled_from(["gray", "viridis"]))
+def test_style_is_the_same_whatever_was_set_before(size, width, ticks, colours):
+    with mpl.rc_context():
+        plotting.use_style()
+        expected = dict(mpl.rcParams)
+    kept = {"xtick.top": ticks}  # no matter of the style
+    with mpl.rc_context({"font.size": size, "lines.linewidth": width, "image.cmap": colours, **kept}):
+        plotting.use_style()
+        assert dict(mpl.rcParams) == {**expected, **kept}
+
+
 # bars
 
 
-@pytest.mark.parametrize("count", [1, 2, 3, 4])
-def test_bars_have_the_heights_and_do_not_overlap(ax, count):
-    groups = {f"Q{i}": torch.tensor([0.1 * i, 0.5, 0.5 - 0.1 * i]) for i in range(count)}
-    assert plotting.bars(ax, groups, ["a", "b", "c"]) is ax
-    assert [c.get_label() for c in ax.containers] == list(groups)
-    for container, probs in zip(ax.containers, groups.values(), strict=True):
-        assert [bar.get_height() for bar in container] == pytest.approx(probs.tolist())
-    for k in range(3):
-        spans = [(c[k].get_x(), c[k].get_x() + c[k].get_width()) for c in ax.containers]
-        assert all(left[1] < right[0] for left, right in itertools.pairwise(spans))
-        assert (spans[0][0] + spans[-1][1]) / 2 == pytest.approx(k)
-        assert spans[-1][1] < k + 0.5
-    assert [text.get_text() for text in ax.get_xticklabels()] == ["a", "b", "c"]
-    assert ax.get_ylabel() == "probability"
-    assert (ax.get_legend() is not None) is (count > 1)
-    looks = [(c[0].get_facecolor(), c[0].get_hatch()) for c in ax.containers]
-    assert len({colour for colour, _ in looks}) == len({hatch for _, hatch in looks}) == count
+@FEW
+@given(st.integers(1, 4), st.integers(1, 6), SEEDS)
+def test_bars_have_the_heights_and_do_not_overlap(count, size, seed):
+    probs = torch.randn(count, size, generator=seeded(seed)).softmax(-1)
+    groups, symbols = {f"Q{i}": p for i, p in enumerate(probs)}, list("abcdef"[:size])
+    with axes() as ax:
+        assert plotting.bars(ax, groups, symbols) is ax
+        assert [c.get_label() for c in ax.containers] == list(groups)
+        for container, p in zip(ax.containers, probs, strict=True):
+            assert [bar.get_height() for bar in container] == pytest.approx(p.tolist())
+            assert {bar.get_y() for bar in container} == {0}
+        for k in range(size):
+            spans = [(c[k].get_x(), c[k].get_x() + c[k].get_width()) for c in ax.containers]
+            assert all(left[1] < right[0] for left, right in itertools.pairwise(spans))
+            assert (spans[0][0] + spans[-1][1]) / 2 == pytest.approx(k)
+            assert spans[-1][1] < k + 0.5
+        assert [text.get_text() for text in ax.get_xticklabels()] == symbols
+        assert ax.get_ylabel() == "probability"
+        assert (ax.get_legend() is not None) is (count > 1)
+        looks = [(c[0].get_facecolor(), c[0].get_hatch()) for c in ax.containers]
+        assert len({colour for colour, _ in looks}) == len({hatch for _, hatch in looks}) == count
 
 
 def test_bars_take_what_a_model_gives(ax):
@@ -104,21 +146,33 @@ def test_bars_refuse(ax):
 # the plane
 
 
-def test_density_is_exp_log_prob_the_right_way_up(ax):
-    source = data.GaussianMixture([[1.5, 3.0]], 0.3)
-    assert plotting.density(ax, source, BOX, 60) is ax
-    (image,) = ax.images
-    shown = np.asarray(image.get_array())
-    assert shown.shape == (60, 60)
-    assert image.get_extent() == [-3, 3, -2, 4]
-    assert image.origin == "lower"
-    row, column = np.unravel_index(shown.argmax(), shown.shape)
-    assert -3 + 6 * (column + 0.5) / 60 == pytest.approx(1.5, abs=0.11)
-    assert -2 + 6 * (row + 0.5) / 60 == pytest.approx(3.0, abs=0.11)
-    assert shown.sum() * 0.1**2 == pytest.approx(1, abs=1e-3)
-    np.testing.assert_allclose(shown.ravel(), source.log_prob(data.lattice(BOX, 60).float()).exp(), rtol=1e-5)
-    assert (ax.get_xlabel(), ax.get_ylabel(), ax.get_aspect()) == ("$x_1$", "$x_2$", 1)
-    assert "density" in ax.figure.axes[-1].get_ylabel()
+@FEW
+@given(boxes(), st.integers(1, 30), SEEDS)
+def test_density_is_exp_log_prob_the_right_way_up(box, size, seed):
+    source = data.GaussianMixture(3 * torch.randn(2, 2, generator=seeded(seed)), 1.0)
+    (left, right), (bottom, top) = box
+    with axes() as ax:
+        assert plotting.density(ax, source, box, size) is ax
+        (image,) = ax.images
+        shown = np.asarray(image.get_array())
+        assert image.get_extent() == [left, right, bottom, top]
+        assert image.origin == "lower"  # rows go up, columns to the right
+        for row, column in itertools.product(range(size), repeat=2):
+            if (row, column) in ((0, 0), (0, size - 1), (size - 1, 0), (size // 2, size // 3)):
+                x = (
+                    left + (right - left) * (column + 0.5) / size,
+                    bottom + (top - bottom) * (row + 0.5) / size,
+                )
+                p = source.log_prob(torch.tensor(x)).exp().item()
+                assert shown[row, column] == pytest.approx(p, rel=1e-4, abs=1e-12)
+        assert shown.shape == (size, size)
+        assert (ax.get_xlabel(), ax.get_ylabel(), ax.get_aspect()) == ("$x_1$", "$x_2$", 1)
+        assert "density" in ax.figure.axes[-1].get_ylabel()
+
+
+def test_density_of_a_source_sums_to_one(ax):
+    plotting.density(ax, data.GaussianMixture([[1.5, 3.0]], 0.3), BOX, 60)
+    assert np.sum(ax.images[0].get_array()) * 0.1**2 == pytest.approx(1, abs=1e-3)
 
 
 def test_density_asks_for_no_gradient_and_in_parts(ax):
@@ -149,15 +203,18 @@ def test_density_refuses(ax):
         plotting.density(ax, 3, BOX)
 
 
-def test_points_are_where_they_are(ax):
-    x = torch.randn(50, 2, generator=torch.Generator().manual_seed(0)).requires_grad_()
-    assert plotting.points(ax, x, BOX, "samples", plotting.ORANGE) is ax
-    (cloud,) = ax.collections
-    np.testing.assert_allclose(cloud.get_offsets(), x.detach())
-    assert cloud.get_label() == "samples"
-    assert mpl.colors.same_color(cloud.get_facecolor()[0][:3], plotting.ORANGE)
-    assert (ax.get_xlim(), ax.get_ylim()) == BOX
-    assert (ax.get_xlabel(), ax.get_ylabel(), ax.get_aspect()) == ("$x_1$", "$x_2$", 1)
+@FEW
+@given(st.integers(1, 50), boxes(), st.none() | st.just("samples"), SEEDS)
+def test_points_are_where_they_are(n, box, label, seed):
+    x = torch.randn(n, 2, generator=seeded(seed)).requires_grad_()
+    with axes() as ax:
+        assert plotting.points(ax, x, box, label, plotting.ORANGE) is ax
+        (cloud,) = ax.collections
+        np.testing.assert_allclose(cloud.get_offsets(), x.detach())
+        assert label is None or cloud.get_label() == label
+        assert mpl.colors.same_color(cloud.get_facecolor()[0][:3], plotting.ORANGE)
+        assert (ax.get_xlim(), ax.get_ylim()) == box
+        assert (ax.get_xlabel(), ax.get_ylabel(), ax.get_aspect()) == ("$x_1$", "$x_2$", 1)
 
 
 def test_points_refuse(ax):
@@ -175,29 +232,27 @@ def test_points_refuse(ax):
 # loss curves
 
 
-def test_loss_curve(ax):
-    loss = np.random.default_rng(0).random(200).tolist()
-    assert plotting.loss_curve(ax, History(loss=loss, lr=[0.1] * 200), floor=0.25) is ax
-    each, mean, floor = ax.lines
-    np.testing.assert_array_equal(each.get_xdata(), np.arange(1, 201))
-    np.testing.assert_array_equal(each.get_ydata(), loss)
-    np.testing.assert_array_equal(mean.get_xdata(), np.arange(4, 201))  # 2 % of 200 steps
-    np.testing.assert_allclose(mean.get_ydata(), [np.mean(loss[k : k + 4]) for k in range(197)])
-    assert set(floor.get_ydata()) == {0.25}
-    assert floor.get_linestyle() != mean.get_linestyle()
-    assert [t.get_text() for t in ax.get_legend().get_texts()] == [
-        "each batch",
-        "mean of 4 steps",
-        "least on fresh data",
-    ]
-    assert (ax.get_xlabel(), ax.get_ylabel()) == ("step", "loss (nats)")
+@FEW
+@given(st.integers(1, 300), st.none() | st.floats(-1, 1), st.sampled_from(["nats", "bits"]), SEEDS)
+def test_loss_curve_shows_each_loss_and_the_mean_over_two_percent(steps, least, unit, seed):
+    loss = torch.rand(steps, generator=seeded(seed), dtype=torch.float64).tolist()
+    window = max(1, int(0.02 * steps + 1e-9))
+    with axes() as ax:
+        assert plotting.loss_curve(ax, History(loss=loss, lr=[0.1] * steps), least, unit) is ax
+        each, mean, *floor = ax.lines
+        np.testing.assert_array_equal(each.get_xdata(), np.arange(1, steps + 1))
+        np.testing.assert_array_equal(each.get_ydata(), loss)
+        np.testing.assert_array_equal(mean.get_xdata(), np.arange(window, steps + 1))
+        means = [np.mean(loss[k : k + window]) for k in range(steps - window + 1)]
+        np.testing.assert_allclose(mean.get_ydata(), means)
+        assert [set(line.get_ydata()) for line in floor] == ([] if least is None else [{least}])
+        assert len({line.get_linestyle() for line in (mean, *floor)}) == 1 + len(floor)
+        names = ["each batch", f"mean of {window} steps", "least on fresh data"][: 2 + len(floor)]
+        assert [text.get_text() for text in ax.get_legend().get_texts()] == names
+        assert (ax.get_xlabel(), ax.get_ylabel()) == ("step", f"loss ({unit})")
 
 
-def test_short_loss_curves(ax):
-    plotting.loss_curve(ax, History(loss=[3.0, 1.0]), unit="bits")
-    assert len(ax.lines) == 2
-    np.testing.assert_array_equal(ax.lines[1].get_ydata(), [3, 1])
-    assert ax.get_ylabel() == "loss (bits)"
+def test_loss_curve_refuses(ax):
     with pytest.raises(ValueError, match="^history must hold at least one step, got none"):
         plotting.loss_curve(ax, History())
 
@@ -205,21 +260,32 @@ def test_short_loss_curves(ax):
 # image sheets
 
 
-@pytest.mark.parametrize(("n", "columns", "count"), [(5, 3, 2), (3, 8, 1), (8, 8, 1), (9, 8, 2), (1, 1, 1)])
-def test_images(n, columns, count):
-    sheet = torch.arange(n)[:, None, None].expand(n, 4, 5)
-    figure = plotting.images(sheet, columns, levels=10, rows=[f"row {i}" for i in range(count)])
+@FEW
+@given(
+    st.integers(1, 7),
+    st.integers(1, 9),
+    st.integers(1, 5),
+    st.integers(1, 5),
+    st.integers(1, 20),
+    st.booleans(),
+)
+def test_images(n, columns, height, width, levels, named):
+    sheet = torch.arange(n)[:, None, None].expand(n, height, width)
+    columns_shown, count = min(columns, n), math.ceil(n / columns)
+    names = [f"row {i}" for i in range(count)]
+    figure = plotting.images(sheet, columns, levels=levels, rows=names if named else None)
     shown = [ax for ax in figure.axes if ax.images]
     assert len(shown) == n
-    assert len(figure.axes) == count * min(columns, n)
+    assert len(figure.axes) == count * columns_shown
     for i, ax in enumerate(shown):
         image = ax.images[0]
-        np.testing.assert_array_equal(image.get_array(), np.full((4, 5), i))
-        assert image.get_clim() == (0, 10)
+        np.testing.assert_array_equal(image.get_array(), np.full((height, width), i))
+        assert image.get_clim() == (0, levels)
         assert image.get_cmap().name == "gray_r"  # 0 is white paper
-        assert ax.get_subplotspec().get_geometry()[1] == min(columns, n)
+        assert ax.get_subplotspec().get_geometry()[1] == columns_shown
     assert not any(ax.axison for ax in figure.axes)
-    assert [strip.get_suptitle() for strip in figure.subfigs] == [f"row {i}" for i in range(count)]
+    assert [strip.get_suptitle() for strip in figure.subfigs] == (names if named else [""] * count)
+    plt.close(figure)
 
 
 def test_images_defaults():
@@ -242,6 +308,27 @@ def test_images_refuse():
         with pytest.raises(ValueError, match="^levels must"):
             plotting.images(torch.zeros(2, 4, 4), levels=levels)
     assert not plt.get_fignums()
+
+
+@FEW
+@given(st.lists(st.integers(1, 4), min_size=1, max_size=4), st.sampled_from([math.nan, math.inf]), SEEDS)
+def test_holes_and_wrong_shapes_are_refused_everywhere(shape, bad, seed):
+    hole = torch.zeros(shape)
+    hole.view(-1)[seed % hole.numel()] = bad
+    with axes() as ax:
+        with pytest.raises(ValueError, match="^Q must hold finite numbers, got NaN or infinity in"):
+            plotting.bars(ax, {"Q": hole}, ["a"])
+        with pytest.raises(ValueError, match="^x must"):
+            plotting.points(ax, hole, BOX)
+        if len(shape) != 2 or shape[1] != 2:
+            with pytest.raises(ValueError, match=f"^x must .* got {re.escape(str(tuple(shape)))}$"):
+                plotting.points(ax, torch.zeros(shape), BOX)
+        assert not ax.has_data()
+    with pytest.raises(ValueError, match="^sheet must hold finite numbers, got NaN or infinity in"):
+        plotting.images(hole)
+    if len(shape) != 3:
+        with pytest.raises(ValueError, match=f"^sheet must .* got {re.escape(str(tuple(shape)))}$"):
+            plotting.images(torch.zeros(shape))
 
 
 def test_colours_differ_in_lightness_from_paper():

@@ -13,7 +13,9 @@ from hypothesis import strategies as st
 from genlib.discrete import Softmax
 from genlib.training import History, fit, minibatches
 
-STEADY = settings(deadline=None, max_examples=40, derandomize=True)
+STEADY = settings(deadline=None, max_examples=30, derandomize=True)
+SEEDS = st.integers(0, 10_000)
+STARTS = st.lists(st.floats(-5, 5), min_size=1, max_size=3)
 REAL = torch.float64
 
 
@@ -94,39 +96,52 @@ def test_default_rate():
     )
 
 
-def test_loss_is_averaged_over_the_batch():
-    w = weight([1.0])
-    batch = torch.tensor([0.0, 2.0, 7.0], dtype=REAL)
-    history = fit(lambda b: (w - b) ** 2, [w], [batch], 1, lr=0.1, optimizer=torch.optim.SGD, progress=False)
-    assert history.loss == pytest.approx([(1 + 1 + 36) / 3])
-    assert w.item() == pytest.approx(1 - 0.1 * 2 * (1 - 3))
-
-
-@pytest.mark.parametrize("decay", [0.05, 0.5, 0.9, 0.999])
-def test_average_agrees_with_a_loop_by_hand(decay):
-    w = weight([4.0, 1.0])
-    batches = [torch.tensor([float(k), 0.0], dtype=REAL) for k in range(5)]
-    fit(
-        lambda b: ((w - b) ** 2).sum(), [w], batches, 30, lr=0.2, cosine=False, average=decay,
-        optimizer=torch.optim.SGD, progress=False,
+@STEADY
+@given(STARTS, st.integers(1, 25), st.floats(0.01, 0.3), st.floats(0.01, 0.999))
+def test_average_agrees_with_a_loop_by_hand(values, steps, lr, decay):
+    w, start = weight(values), torch.tensor(values, dtype=REAL)
+    batches = [torch.full_like(start, k) for k in range(5)]
+    history = fit(
+        lambda b: ((w - b) ** 2).sum(), [w], batches, steps, lr=lr, average=decay, optimizer=torch.optim.SGD,
+        progress=False,
     )  # fmt: skip
-    start = torch.tensor([4.0, 1.0], dtype=REAL)
-    last, mean = sgd_path(lambda w, k: 2 * (w - batches[k % 5]), start, [0.2] * 30, decay)
-    torch.testing.assert_close(w.detach(), mean, rtol=1e-12, atol=0)
-    assert (mean - last).abs().max() > 1e-6
+    _, mean = sgd_path(lambda w, k: 2 * (w - batches[k % 5]), start, history.lr, decay)
+    torch.testing.assert_close(w.detach(), mean, rtol=1e-11, atol=1e-12)
     assert w.requires_grad
 
 
-@pytest.mark.parametrize("clip", [0.5, 3.0, 100.0])
-def test_clip_shortens_the_gradient(clip):
-    w = weight([3.0, -4.0])  # the gradient's norm is 5 at first
-    fit(
-        lambda b: 0.5 * (w**2).sum(), [w], [torch.ones(1)], 3, lr=0.1, cosine=False, clip=clip,
-        optimizer=torch.optim.SGD, progress=False,
+@STEADY
+@given(STARTS, st.floats(0.1, 20.0), st.integers(1, 5))
+def test_clip_shortens_the_gradient(values, clip, steps):
+    w, start = weight(values), torch.tensor(values, dtype=REAL)
+    history = fit(
+        lambda b: 0.5 * (w**2).sum(), [w], [torch.ones(1)], steps, lr=0.1, clip=clip, optimizer=torch.optim.SGD,
+        progress=False,
     )  # fmt: skip
-    start = torch.tensor([3.0, -4.0], dtype=REAL)
-    expected, _ = sgd_path(lambda w, k: w, start, [0.1] * 3, clip=clip)
-    torch.testing.assert_close(w.detach(), expected, rtol=1e-5, atol=0)  # torch divides by the norm + 1e-6
+    expected, _ = sgd_path(lambda w, k: w, start, history.lr, clip=clip)
+    torch.testing.assert_close(w.detach(), expected, rtol=1e-5, atol=1e-5)  # torch divides by the norm + 1e-6
+    longest = sum(rate * clip for rate in history.lr)
+    assert (w.detach() - start).norm() <= longest + 1e-12
+
+
+@STEADY
+@given(STARTS, st.integers(1, 10), st.integers(1, 4), st.floats(0.01, 0.3))
+def test_history_holds_the_mean_loss_of_each_batch_before_its_step(values, steps, count, lr):
+    w, by_hand = weight(values), torch.tensor(values, dtype=REAL)
+    batches = [torch.arange(k + 2, dtype=REAL)[:, None].expand(-1, len(values)) for k in range(count)]
+    history = fit(
+        lambda b: ((w - b) ** 2).sum(-1), [w], batches, steps, lr=lr, cosine=False, optimizer=torch.optim.SGD,
+        progress=False,
+    )  # fmt: skip
+    losses = []
+    for k in range(steps):
+        batch = batches[k % count]
+        losses.append(((by_hand - batch) ** 2).sum(-1).mean().item())
+        by_hand = by_hand - lr * 2 * (by_hand - batch).mean(0)
+    assert history.loss == pytest.approx(losses, rel=1e-9, abs=1e-12)
+    assert history == History(history.loss, [lr] * steps, interrupted=False)
+    assert history != History(history.loss, [lr] * steps, interrupted=True)
+    torch.testing.assert_close(w.detach(), by_hand, rtol=1e-9, atol=1e-12)
 
 
 def test_clip_looks_at_all_parameters_together():
@@ -222,19 +237,29 @@ def test_minibatches_are_a_permutation_each_epoch(n, size, seed):
     assert all(torch.equal(next(again), batch) for epoch in epochs for batch in epoch)
 
 
-def test_minibatches_shuffle_anew_each_epoch_and_keep_rows_together():
-    x, y = torch.arange(100), torch.arange(100) * 2
+@STEADY
+@given(st.integers(1, 20), st.lists(st.integers(1, 3), max_size=2), st.booleans(), SEEDS)
+def test_minibatches_keep_rows_together(n, shape, single, seed):
+    x = torch.arange(n)
+    y = (2 * x).reshape(n, *[1] * len(shape)).expand(n, *shape)
+    feed = minibatches(
+        (x,) if single else (x, y), max(1, n // 2), generator=torch.Generator().manual_seed(seed)
+    )
     state = torch.get_rng_state()
-    feed = minibatches((x, y), 50, generator=torch.Generator().manual_seed(0))
-    batches = [next(feed) for _ in range(4)]
+    for _ in range(4):
+        batch = next(feed)
+        assert isinstance(batch, tuple)
+        assert len(batch) == (1 if single else 2)
+        assert torch.equal(batch[-1], x[batch[0]] if single else y[batch[0]])
     assert torch.equal(torch.get_rng_state(), state)
-    for a, b in batches:
-        assert torch.equal(b, 2 * a)
-    first, second = torch.cat([b[0] for b in batches[:2]]), torch.cat([b[0] for b in batches[2:]])
+
+
+def test_minibatches_shuffle_anew_each_epoch():
+    x = torch.arange(100)
+    feed = minibatches(x, 50, generator=torch.Generator().manual_seed(0))
+    first, second = (torch.cat([next(feed), next(feed)]) for _ in range(2))
     assert not torch.equal(first, x)
     assert not torch.equal(first, second)
-    assert isinstance(next(minibatches(x, 5)), torch.Tensor)
-    assert isinstance(next(minibatches((x,), 5)), tuple)
 
 
 def test_minibatches_use_the_global_generator_by_default():
@@ -244,14 +269,19 @@ def test_minibatches_use_the_global_generator_by_default():
     assert torch.equal(next(minibatches(torch.arange(50), 50)), first)
 
 
-def test_minibatches_refuse():
-    x = torch.arange(10)
-    for size in (0, -1, 2.0, True, None):
-        with pytest.raises(ValueError, match="^size must"):
-            minibatches(x, size)  # at once, not at the first batch
-    with pytest.raises(ValueError, match=r"^data must hold tensors of one length, got lengths \[9, 10\]"):
-        minibatches((x, x[:9]), 2)
-    for data in ((), torch.tensor(3), 3):
+@STEADY
+@given(
+    st.integers(max_value=0) | st.floats() | st.booleans() | st.none(), st.integers(0, 9), st.integers(0, 9)
+)
+def test_minibatches_refuse(size, n, m):
+    x, y = torch.arange(n), torch.arange(m)
+    with pytest.raises(ValueError, match=f"^size must be a whole number .*, got {re.escape(repr(size))}$"):
+        minibatches(x, size)  # at once, not at the first batch
+    if n != m:
+        with pytest.raises(ValueError, match="^data must hold tensors of one length, got ") as caught:
+            minibatches((x, y), 1)
+        assert str(caught.value).endswith(f"got lengths {sorted((n, m))}")
+    for data in ((), torch.tensor(n), n):
         with pytest.raises(ValueError, match="^data must"):
             minibatches(data, 1)
 
@@ -388,6 +418,19 @@ def test_settings_are_refused_by_name(settings, name):
     }
     with pytest.raises(ValueError, match=f"^{name} must"):
         fit(**{**given, **settings})
+    assert w.item() == 0
+
+
+@STEADY
+@given(st.floats(max_value=0) | st.just(math.inf) | st.just(math.nan), st.integers(max_value=0) | st.floats())
+def test_rates_and_counts_out_of_range_are_refused(number, count):
+    w = weight()
+    for setting in ({"lr": number}, {"clip": number}, {"average": number}):
+        (name,) = setting
+        with pytest.raises(ValueError, match=f"^{name} must .*, got {re.escape(repr(number))}$"):
+            fit(lambda b: (w - b) ** 2, [w], [torch.ones(1)], 3, progress=False, **setting)
+    with pytest.raises(ValueError, match=f"^steps must be a whole number .*, got {re.escape(repr(count))}$"):
+        fit(lambda b: (w - b) ** 2, [w], [torch.ones(1)], count, progress=False)
     assert w.item() == 0
 
 

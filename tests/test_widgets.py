@@ -14,11 +14,15 @@ import nbclient
 import nbformat
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from ipywidgets.embed import dependency_state
 from PIL import Image
 
 from genlib import widgets
 from genlib.widgets import FrameSlider, slider
+
+FEW = settings(deadline=None, max_examples=10, derandomize=True)
 
 
 @pytest.fixture(autouse=True)
@@ -29,6 +33,11 @@ def tidy():
     plt.close("all")
     assert dict(mpl.rcParams) == before
     assert not left, "figures were left open"
+
+
+def paint(value):
+    """A figure of 22 × 11 dots, all of one grey: quick to draw."""
+    return plt.figure(figsize=(0.2, 0.1), facecolor=str(value))
 
 
 def draw(value):
@@ -47,21 +56,73 @@ def pictures(widget):
     """The decoded picture and the alt text of each frame."""
     found = []
     for child in widget.stack.children:
-        data, alt = re.fullmatch(
-            r'<img src="data:image/png;base64,([^"]+)" alt="([^"]*)">', child.value
+        data, alt, width, height = re.fullmatch(
+            r'<img src="data:image/png;base64,([^"]+)" alt="([^"]*)" width="(\d+)" height="(\d+)" style="[^"]+">',
+            child.value,
         ).groups()
-        found.append((Image.open(io.BytesIO(base64.b64decode(data))), alt))
+        image = Image.open(io.BytesIO(base64.b64decode(data)))
+        assert image.size == (int(width), int(height))
+        found.append((image, alt))
     return found
 
 
-def test_one_frame_for_each_value_with_its_alt_text():
-    widget = make(position=lambda v: f"h = {v}")
+@FEW
+@given(st.data(), st.sampled_from(["height", "h ", "Größe <1>"]), st.integers(2, 256))
+def test_one_frame_for_each_value_with_its_alt_text(choices, name, colours):
+    values = choices.draw(st.lists(st.integers(0, 10), min_size=2, max_size=5, unique=True))
+    start = choices.draw(st.integers(0, len(values) - 1))
+    widget = slider(
+        paint, [v / 10 for v in values], name=name, alt=lambda v: f"Grey of level {v} & no other.",
+        position=lambda v: f"g = {v}", start=start, colours=colours,
+    )  # fmt: skip
     assert isinstance(widget, FrameSlider)
-    assert widget.slider.options == ("h = 0.1", "h = 0.5", "h = 0.9")
-    assert widget.slider.description == "height"
+    assert widget.slider.options == tuple(f"g = {v / 10}" for v in values)
+    assert widget.slider.description == name
     assert widget.slider.continuous_update  # the picture follows while the handle is dragged
-    assert [alt for _, alt in pictures(widget)] == [f"A bar of height {v}." for v in (0.1, 0.5, 0.9)]
+    assert (widget.slider.index, widget.stack.selected_index) == (start, start)
     assert list(widget.children) == [widget.slider, widget.stack]
+    assert len(pictures(widget)) == len(values)
+    for v, (image, alt) in zip(values, pictures(widget), strict=True):
+        assert alt == f"Grey of level {v / 10} &amp; no other."
+        assert image.size == (22, 11)
+        assert np.asarray(image.convert("L")).mean() == pytest.approx(25.5 * v, abs=2)
+    assert str(widget.slider.options[0]) in repr(widget)
+
+
+@FEW
+@given(st.lists(st.text("abc01 .", min_size=1), min_size=2, max_size=6, unique=True), st.data())
+def test_frames_stand_in_their_order_and_start_where_they_are_told(positions, choices):
+    frames = [f"<img src='{k}'>" for k in range(len(positions))]
+    start = choices.draw(st.integers(0, len(positions) - 1))
+    widget = FrameSlider(frames, positions, "t", start)
+    assert [child.value for child in widget.stack.children] == frames
+    assert widget.slider.options == tuple(positions)
+    assert (widget.slider.value, widget.stack.selected_index) == (positions[start], start)
+    assert repr(widget) == f"Slider “t”: {len(frames)} pictures, from {positions[0]} to {positions[-1]}"
+
+
+@FEW
+@given(
+    st.integers(2, 4),
+    st.integers(max_value=-1),
+    st.integers(0, 9),
+    st.integers(max_value=1),
+    st.integers(257),
+)
+def test_numbers_out_of_range_are_refused(count, below, above, few, many):
+    values, drawn = range(count), []
+    for start in (below, count + above):
+        with pytest.raises(ValueError, match=f"^start must be from 0 to {count - 1}, got {start}$"):
+            slider(drawn.append, values, name="n", alt=str, start=start)
+    for colours in (few, many):
+        with pytest.raises(ValueError, match=f"^colours must be from 2 to 256, got {colours}$"):
+            slider(drawn.append, values, name="n", alt=str, colours=colours)
+    with pytest.raises(ValueError, match="^position must tell the values apart, got "):
+        slider(drawn.append, values, name="n", alt=str, position=lambda v: v % (count - 1))
+    assert not drawn  # all is checked before the first picture is drawn
+
+
+def test_positions_are_the_values_themselves_by_default():
     assert make().slider.options == ("0.1", "0.5", "0.9")
 
 
@@ -86,12 +147,6 @@ def test_the_link_lives_in_the_page():
     assert widget.link.target == (widget.stack, "selected_index")
     assert widget.link.get_view_spec() is None or type(widget.link).__name__ == "Link"
     assert type(widget.link).__module__.startswith("ipywidgets")
-
-
-@pytest.mark.parametrize("start", [0, 1, 2])
-def test_start(start):
-    widget = make(start=start)
-    assert (widget.slider.index, widget.stack.selected_index) == (start, start)
 
 
 def test_alt_text_is_escaped():
