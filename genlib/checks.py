@@ -82,12 +82,16 @@ def claim(statement: str, holds: object) -> None:
 
     Args:
         statement: what is claimed, in words and with its margin.
-        holds: whether it does: a bool, or a tensor with one.
+        holds: whether it does: a bool, or an array or tensor that holds one.
 
     Raises:
         AssertionError: it does not hold.
+        ValueError: `holds` is no truth value, such as NaN or a text.
     """
-    if not bool(holds):
+    truth = np.asarray(holds.detach().cpu() if isinstance(holds, Tensor) else holds)
+    if truth.dtype != bool or truth.size != 1:
+        raise ValueError(f"holds must be true or false, got {holds!r}")
+    if not truth.item():
         raise AssertionError(f"{statement}: no")
     print(f"{statement}: yes")
 
@@ -122,7 +126,7 @@ def grader(label: str) -> Callable[[Grader], Grader]:
     Raises:
         ValueError: the label does not begin with ``ex:`` or has a grader already.
     """
-    if not label.startswith("ex:") or label in _graders:
+    if not isinstance(label, str) or not label.startswith("ex:") or label in _graders:
         raise ValueError(f"label must begin with 'ex:' and be new, got {label!r}")
 
     def register(function: Grader) -> Grader:

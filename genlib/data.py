@@ -493,6 +493,10 @@ def lattice(box: Box, size: int) -> Tensor:
     """Midpoints of size × size equal cells of a box, (size², 2) float64, the first coordinate running fastest."""
     size = check.whole_number("size", size)
     (left, right), (bottom, top) = box
+    if not (left < right and bottom < top):
+        raise ValueError(
+            f"box must be ((left, right), (bottom, top)) with left < right and bottom < top, got {box}"
+        )
     middle = (torch.arange(size, dtype=torch.float64) + 0.5) / size
     y, x = torch.meshgrid(bottom + (top - bottom) * middle, left + (right - left) * middle, indexing="ij")
     return torch.stack([x.flatten(), y.flatten()], -1)

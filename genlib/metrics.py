@@ -75,9 +75,11 @@ def kl_to_truth(
         generator: draws from here instead of torch's global one.
 
     Raises:
-        ValueError: n < 2, or the model has no ``log_prob``, returns another shape, or returns NaN.
+        ValueError: n < 2, the truth is no `Source`, or the model has no ``log_prob``, returns another shape or NaN.
     """
     n = check.whole_number("n", n, least=2)
+    if not isinstance(truth, Source):
+        raise ValueError(f"truth must be a Source, got {type(truth).__name__}")
     if not callable(getattr(model, "log_prob", None)):
         raise ValueError(f"model must have a method log_prob, got {type(model).__name__}")
     x = truth.sample((n,), generator=generator)
@@ -249,8 +251,10 @@ def compare(
     pairs = [_true_pair(truth, len(x), generator) for _ in range(repeats)]
     floor = [metric(a, b) for a, b in pairs]
     value = [metric(x, b) for _, b in pairs]
-    if not all(isinstance(number, numbers.Real) for number in floor + value):
-        raise ValueError(f"metric must return one number, got {type(floor[0]).__name__}")
+    for number in floor + value:
+        if not isinstance(number, numbers.Real) or math.isnan(number):
+            got = number if isinstance(number, numbers.Real) else type(number).__name__
+            raise ValueError(f"metric must return one number, got {got}")
     return Comparison(float(np.mean(value)), float(np.mean(floor)), float(np.std(floor, ddof=1)))
 
 

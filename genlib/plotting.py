@@ -59,14 +59,14 @@ def bars(ax: Axes, groups: Mapping[str, Tensor], symbols: Sequence[str]) -> Axes
         symbols: K names under the bars.
 
     Raises:
-        ValueError: no group or more than four, or a group that does not hold K numbers.
+        ValueError: no group or more than four, or a group that does not hold K probabilities with sum 1.
     """
     if not 1 <= len(groups) <= len(_HATCHES):
         raise ValueError(f"groups must hold 1 to {len(_HATCHES)} distributions, got {len(groups)}")
     width, place = 0.8 / len(groups), np.arange(len(symbols))
     colours = (BLUE, ORANGE, GREEN, PURPLE)
     for i, (name, probs) in enumerate(groups.items()):
-        height = check.real_tensor(name, probs).detach().cpu().numpy()
+        height = check.probabilities(name, probs).detach().cpu().numpy()
         if height.shape != (len(symbols),):
             raise ValueError(f"{name} must have shape ({len(symbols)},), got {tuple(height.shape)}")
         middle = place + (i - (len(groups) - 1) / 2) * width

@@ -47,7 +47,9 @@ def minibatches(
     if not isinstance(data, Tensor | tuple | list):
         raise ValueError(f"data must be a tensor or a tuple of tensors, got {type(data).__name__}")
     tensors = (data,) if isinstance(data, Tensor) else tuple(data)
-    lengths = {len(tensor) for tensor in tensors if isinstance(tensor, Tensor) and tensor.ndim}
+    if not all(isinstance(part, Tensor) and part.ndim for part in tensors):
+        raise ValueError("data must hold tensors of at least one dimension, got something else among them")
+    lengths = {len(part) for part in tensors}
     if len(lengths) != 1:
         raise ValueError(f"data must hold tensors of one length, got lengths {sorted(lengths)}")
     n = lengths.pop()
@@ -103,6 +105,8 @@ def fit(
         RuntimeError: the loss or its gradient is not finite. The message names the step, counted from 1, and the model
             holds what it had learnt before it.
     """
+    if not callable(loss):
+        raise ValueError(f"loss must be a function of a batch, got {type(loss).__name__}")
     parameters = _trainable(model)
     steps, lr = check.whole_number("steps", steps), check.positive("lr", lr)
     longest = math.inf if clip is None else check.positive("clip", clip)
@@ -151,8 +155,8 @@ def _watched() -> bool:
 
 def _trainable(model: nn.Module | Iterable[Tensor]) -> list[Tensor]:
     """Return the leaf tensors that want a gradient."""
-    if isinstance(model, Tensor):
-        raise ValueError("model must be a module or a list of tensors, got one tensor: write [tensor]")
+    if isinstance(model, Tensor) or not isinstance(model, nn.Module | Iterable):
+        raise ValueError(f"model must be a module or a list of tensors, got {type(model).__name__}")
     given = list(model.parameters() if isinstance(model, nn.Module) else model)
     parameters = [p for p in given if isinstance(p, Tensor) and p.requires_grad]
     if not parameters:

@@ -565,3 +565,9 @@ def test_common_slips_are_named(label, answer, says, capsys):
     verdict = said(capsys, label, answer)
     assert verdict.startswith("not yet")
     assert says in verdict
+
+
+@pytest.mark.parametrize("holds", [math.nan, "no", 1, None, torch.tensor([True, True]), torch.tensor(1.0)])
+def test_a_claim_is_true_or_false(holds):
+    with pytest.raises(ValueError, match="^holds must be true or false, got "):
+        claim("the sky is blue", holds)
