@@ -1,6 +1,7 @@
 """Write the page at the top of the site: it leads to the front page, which lies in a folder of its own.
 
 Without it, sphinx-external-toc writes a bare tag: no title, no language, and nothing to follow where redirects are off.
+The page asks for no icon: it is left before one could arrive.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ PAGE = """<!DOCTYPE html>
     <title>{title}</title>
     <meta name="viewport" content="width=device-width, initial-scale=1">
     <meta http-equiv="refresh" content="0; url={front}">
-    <link rel="icon" href="{icon}">
+    <link rel="icon" href="data:,">
   </head>
   <body>
     <p><a href="{front}">{title}</a></p>
@@ -30,8 +31,7 @@ def write_top(app: Sphinx, failure: Exception | None) -> None:
     """Write index.html, unless the build failed or makes no HTML."""
     if failure is None and app.builder.format == "html":
         front = app.builder.get_target_uri(app.config.root_doc)
-        icon = f"_static/{Path(app.config.html_favicon).name}"
-        page = PAGE.format(title=html.escape(app.config.html_title), front=front, icon=icon)
+        page = PAGE.format(title=html.escape(app.config.html_title), front=front)
         (Path(app.outdir) / "index.html").write_text(page, encoding="utf-8")
 
 
