@@ -99,6 +99,34 @@ def symbols(name: str, x: object, event_shape: Sequence[int], categories: int) -
     return x.long()
 
 
+def sequences(name: str, x: object, mask: object, categories: int, end: int | None) -> tuple[Tensor, Tensor]:
+    """Return the batch `x` as int64 (B, L) and its mask (B, L), True for the symbols that count.
+
+    Without a mask all rows must be equally long, and an end symbol may stand last only. Symbols that do not count may
+    be any.
+    """
+    if isinstance(x, Sequence) and not isinstance(x, str):
+        lengths = {len(row) for row in x if isinstance(row, Sequence | Tensor)}
+        if len(lengths) > 1:
+            raise ValueError(f"mask must be given where {name} has rows of unequal lengths: pad them first")
+        x = torch.stack([torch.as_tensor(row) for row in x]) if lengths else x
+    if not isinstance(x, Tensor) or x.ndim != 2 or 0 in x.shape:
+        got = tuple(x.shape) if isinstance(x, Tensor) else repr(x)
+        raise ValueError(f"{name} must be a tensor of shape (B, L) with B, L at least 1, got {got}")
+    if mask is None:
+        x = symbols(name, x, (), categories)
+        if end is not None and (x[:, :-1] == end).any():
+            raise ValueError(f"mask must be given where rows of {name} end before their last place")
+        return x, torch.ones_like(x, dtype=torch.bool)
+    if not isinstance(mask, Tensor) or mask.dtype != torch.bool or mask.shape != x.shape:
+        got = f"{mask.dtype} {tuple(mask.shape)}" if isinstance(mask, Tensor) else type(mask).__name__
+        raise ValueError(f"mask must be bool and have the shape of {name}, {tuple(x.shape)}, got {got}")
+    if not mask[:, 0].all() or (mask[:, 1:] & ~mask[:, :-1]).any():
+        raise ValueError("mask must be True from the first place of each row to its end, then False")
+    counted = symbols(name, x[mask], (), categories)
+    return torch.zeros_like(mask, dtype=torch.long).masked_scatter(mask, counted), mask
+
+
 def points(name: str, x: object) -> Tensor:
     """Return the sample `x` after checking that it is a non-empty tensor (n, D) of finite numbers."""
     if not isinstance(x, Tensor) or x.ndim != 2 or x.shape[0] < 1 or x.shape[1] < 1:
