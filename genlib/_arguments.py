@@ -106,10 +106,13 @@ def sequences(name: str, x: object, mask: object, categories: int, end: int | No
     be any.
     """
     if isinstance(x, Sequence) and not isinstance(x, str):
-        lengths = {len(row) for row in x if isinstance(row, Sequence | Tensor)}
-        if len(lengths) > 1:
+        try:
+            rows = [torch.as_tensor(row) for row in x]
+        except (TypeError, ValueError, RuntimeError):
+            rows = []
+        if len({len(row) for row in rows if row.ndim}) > 1:
             raise ValueError(f"mask must be given where {name} has rows of unequal lengths: pad them first")
-        x = torch.stack([torch.as_tensor(row) for row in x]) if lengths else x
+        x = torch.stack(rows) if rows and all(row.ndim == 1 for row in rows) else x
     if not isinstance(x, Tensor) or x.ndim != 2 or 0 in x.shape:
         got = tuple(x.shape) if isinstance(x, Tensor) else repr(x)
         raise ValueError(f"{name} must be a tensor of shape (B, L) with B, L at least 1, got {got}")

@@ -292,7 +292,7 @@ class Grammar(Source):
                 choice[place[symbol]] -= math.exp(log_p) * log_p
                 for part in rest:
                     moved[place[symbol], place[part]] += math.exp(log_p)
-        if torch.linalg.eigvals(moved).abs().max() >= 1:
+        if torch.linalg.eigvals(moved).abs().max() > 1 - 1e-9:
             raise ValueError("rules must end: with these the expected length of a sentence is infinite")
         used = torch.linalg.inv(torch.eye(size).to(moved) - moved)[
             place[self.start]

@@ -42,7 +42,9 @@ def truncate(
     if top_p is not None:
         if check.positive("top_p", top_p) > 1:
             raise ValueError(f"top_p must lie in (0, 1], got {top_p}")
-        ranked, order = log_q.sort(-1, descending=True, stable=True)
+        if top_p == 1:
+            return log_q
+        ranked, order = log_q.sort(dim=-1, descending=True, stable=True)
         mass_before = ranked.exp().cumsum(-1) - ranked.exp()
         ranked = ranked.masked_fill((mass_before >= top_p) & (mass_before > 0), -torch.inf)
         log_q = torch.empty_like(log_q).scatter(-1, order, ranked).log_softmax(-1)
@@ -74,6 +76,12 @@ class Autoregressive(nn.Module):
         start = torch.full_like(x[:, :1], self.vocabulary)
         return self(torch.cat([start, x[:, :-1]], 1))[0].log_softmax(-1)
 
+    def log_factors(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
+        """log Q(x_t | x_1, …, x_{t−1}) in nats, (B, L) → (B, L), 0 where the mask is False; as in `log_prob`."""
+        x, mask = check.sequences("x", x, mask, self.vocabulary, self.end)
+        log_q = self.log_conditionals(x, mask).gather(-1, x[..., None])[..., 0]
+        return log_q.masked_fill(~mask, 0)
+
     def log_prob(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
         """Log-probability of sequences in nats, (B, L) → (B,).
 
@@ -84,9 +92,7 @@ class Autoregressive(nn.Module):
         Raises:
             ValueError: a symbol outside the vocabulary, an empty sequence, or rows of unequal lengths and no mask.
         """
-        x, mask = check.sequences("x", x, mask, self.vocabulary, self.end)
-        log_q = self.log_conditionals(x, mask).gather(-1, x[..., None])[..., 0]  # (B, L)
-        return log_q.masked_fill(~mask, 0).sum(-1)
+        return self.log_factors(x, mask).sum(-1)
 
     def loss(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
         """Negative log-likelihood in nats, per sequence, (B, L) → (B,)."""
@@ -127,17 +133,19 @@ class Autoregressive(nn.Module):
         was_training, _ = self.training, self.eval()
         u = torch.rand((n, length), generator=generator, device=device)
         columns, state, new = list(x[:, 1:].unbind(1)), None, x
-        ended = torch.zeros(n, dtype=torch.bool, device=device)
-        while len(columns) < length and not ended.all():
-            logits, state = self(new, state)
-            q = truncate(logits[:, -1], temperature=temperature, top_k=top_k, top_p=top_p).exp()
-            drawn = inverse_cdf(q, u[:, len(columns)].to(q))
-            if self.end is not None:
-                drawn = drawn.masked_fill(ended, self.end)
-                ended = drawn == self.end
-            columns.append(drawn)
-            new = drawn[:, None]
-        self.train(was_training)
+        ended = x[:, -1] == self.end if self.end is not None else torch.zeros(n, dtype=torch.bool, device=device)
+        try:
+            while len(columns) < length and not ended.all():
+                logits, state = self(new, state)
+                q = truncate(logits[:, -1], temperature=temperature, top_k=top_k, top_p=top_p).exp()
+                drawn = inverse_cdf(q, u[:, len(columns)].to(q))
+                if self.end is not None:
+                    drawn = drawn.masked_fill(ended, self.end)
+                    ended = drawn == self.end
+                columns.append(drawn)
+                new = drawn[:, None]
+        finally:
+            self.train(was_training)
         return torch.stack(columns, 1)
 
 
@@ -272,6 +280,7 @@ class NGram(Autoregressive):
     Here h' is h without its oldest symbol and N(h) the number of different symbols seen after h. For n below the order,
     c(hw) is the number of different symbols seen before hw (its true count if hw opens a sequence); Q_0 is uniform. The
     discount of each n is D = n₁ / (n₁ + 2 n₂), where n_r grams have count r. Before anything is counted, Q is uniform.
+    All is computed in 64 bits.
 
     Args:
         vocabulary: V.
@@ -319,12 +328,12 @@ class NGram(Autoregressive):
         grams = torch.cat([contexts[:, :, None].expand(-1, -1, self.vocabulary, -1), every[..., None]], -1)
         return self._log_q(grams), state
 
-    def log_prob(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
-        """Log-probability of sequences in nats, (B, L) → (B,), looked up for the symbols in x alone."""
+    def log_factors(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
+        """As in `Autoregressive`, looked up for the symbols in x alone, (B, L) → (B, L)."""
         x, mask = check.sequences("x", x, mask, self.vocabulary, self.end)
         start = torch.full_like(x[:, :1], self.vocabulary)
         contexts, _ = self._contexts(torch.cat([start, x[:, :-1]], 1), None)
-        return self._log_q(torch.cat([contexts, x[..., None]], -1)).masked_fill(~mask, 0).sum(-1)
+        return self._log_q(torch.cat([contexts, x[..., None]], -1)).masked_fill(~mask, 0)
 
     def _contexts(self, x: Tensor, state: Tensor | None) -> tuple[Tensor, Tensor]:
         """The order − 1 symbols up to each of x and with it, (B, L) → (B, L, order − 1), and the last of them."""
@@ -339,7 +348,7 @@ class NGram(Autoregressive):
     def _log_q(self, grams: Tensor) -> Tensor:
         """log Q of the last symbol of each gram given the others, (..., order) → (...)."""
         shape, grams = grams.shape[:-1], grams.flatten(0, -2)
-        q = torch.full((len(grams),), 1 / self.vocabulary, device=grams.device)
+        q = torch.full((len(grams),), 1 / self.vocabulary, dtype=torch.float64, device=grams.device)
         for n, level in enumerate(self._levels, 1):
             codes = self._codes(grams[:, self.order - n :])
             known = _find(level.contexts, codes // (self.vocabulary + 1))
@@ -367,8 +376,8 @@ def _level(codes: Tensor, counts: Tensor, base: int, discounts: int) -> _Level:
     """Discount counts of grams, and divide them by the counts of their contexts."""
     discount = _discounts(counts, discounts)[counts.clamp(max=3)]
     contexts, context = (codes // base).unique(return_inverse=True)
-    total = torch.zeros(len(contexts), device=codes.device).index_add_(0, context, counts.to(discount))
-    taken = torch.zeros(len(contexts), device=codes.device).index_add_(0, context, discount)
+    total = discount.new_zeros(len(contexts)).index_add_(0, context, counts.to(discount))
+    taken = discount.new_zeros(len(contexts)).index_add_(0, context, discount)
     return _Level(codes, (counts - discount) / total[context], contexts, taken / total)
 
 
@@ -383,8 +392,9 @@ def _discounts(counts: Tensor, number: int) -> Tensor:
         one = n[1] / (n[1] + 2 * n[2])
         d = [0.0, one, one, one]
         if number == 3 and n[3] and n[4]:
-            d = [0.0] + [r - (r + 1) * one * n[r + 1] / n[r] for r in (1, 2, 3)]
-    return torch.tensor(d, device=counts.device)
+            three = [0.0] + [r - (r + 1) * one * n[r + 1] / n[r] for r in (1, 2, 3)]
+            d = three if min(three[1:]) > 0 else d
+    return torch.tensor(d, dtype=torch.float64, device=counts.device)
 
 
 def _find(table: Tensor, codes: Tensor) -> Tensor:

@@ -143,6 +143,96 @@ def test_symbols_become_int64():
     assert check.symbols("x", torch.zeros(0, dtype=torch.int64), (), 3).shape == (0,)
 
 
+ROWS = st.lists(st.lists(st.integers(0, 4), min_size=1, max_size=5), min_size=1, max_size=4)
+
+
+@STEADY
+@given(ROWS, st.integers(-9, 99))
+def test_sequences_keep_what_counts(rows, fill):
+    longest = max(map(len, rows))
+    x = torch.tensor([row + [fill] * (longest - len(row)) for row in rows])
+    mask = torch.tensor([[t < len(row) for t in range(longest)] for row in rows])
+    before = x.clone()
+    tokens, kept = check.sequences("x", x.int(), mask, 5, None)
+    assert (tokens.dtype, tokens.shape) == (torch.int64, x.shape)
+    assert tokens.tolist() == [row + [0] * (longest - len(row)) for row in rows]
+    assert torch.equal(kept, mask)
+    assert torch.equal(x, before)
+
+
+def test_sequences_without_a_mask_count_throughout():
+    for x in (
+        torch.tensor([[1, 2], [3, 0]], dtype=torch.uint8),
+        [[1, 2], [3, 0]],
+        [torch.tensor([1, 2]), [3, 0]],
+    ):
+        for end in (None, 0, 4):
+            tokens, mask = check.sequences("x", x, None, 5, end)
+            assert tokens.tolist() == [[1, 2], [3, 0]]
+            assert (tokens.dtype, mask.dtype) == (torch.int64, torch.bool)
+            assert mask.tolist() == [[True, True], [True, True]]
+
+
+@pytest.mark.parametrize(
+    "x",
+    [
+        torch.tensor([1, 2]),
+        torch.tensor(1),
+        torch.zeros(1, 2, 2, dtype=torch.int64),
+        torch.zeros(0, 2, dtype=torch.int64),
+        torch.zeros(2, 0, dtype=torch.int64),
+        [],
+        [[]],
+        [1, 2],
+        [torch.tensor(1)],
+        [[1, 2], 3],
+        np.ones((2, 2), dtype=int),
+        None,
+        "12",
+    ],
+)
+def test_sequences_refuse_wrong_shapes(x):
+    with pytest.raises(
+        ValueError, match=r"^text must be a tensor of shape \(B, L\) with B, L at least 1, got "
+    ):
+        check.sequences("text", x, None, 5, None)
+
+
+def test_sequences_refuse_and_name_the_argument():
+    yes = torch.ones(1, 3, dtype=torch.bool)
+    for mask in (None, yes):
+        for tokens in ([0, 5, 1], [0, -1, 1]):
+            with pytest.raises(ValueError, match="^text must lie between 0 and 4"):
+                check.sequences("text", torch.tensor([tokens]), mask, 5, None)
+        for dtype in (torch.float32, torch.bool):
+            with pytest.raises(ValueError, match="^text must hold whole numbers"):
+                check.sequences("text", torch.ones(1, 3, dtype=dtype), mask, 5, None)
+    for rows in ([[1, 2], [3]], [torch.tensor([1]), torch.tensor([1, 2])]):
+        with pytest.raises(ValueError, match="^mask must be given where text has rows of unequal lengths"):
+            check.sequences("text", rows, None, 5, None)
+    with pytest.raises(
+        ValueError, match="^mask must be given where rows of text end before their last place"
+    ):
+        check.sequences("text", torch.tensor([[1, 0, 2]]), None, 5, 0)
+
+
+@pytest.mark.parametrize(
+    "mask",
+    [
+        torch.ones(1, 3),
+        torch.ones(1, 2, dtype=torch.bool),
+        torch.ones(3, dtype=torch.bool),
+        [[True, True, True]],
+        torch.tensor([[False, True, True]]),
+        torch.tensor([[False, False, False]]),
+        torch.tensor([[True, False, True]]),
+    ],
+)
+def test_sequences_refuse_masks(mask):
+    with pytest.raises(ValueError, match="^mask must"):
+        check.sequences("x", torch.tensor([[1, 2, 3]]), mask, 5, None)
+
+
 @pytest.mark.parametrize(
     "x", [[[1.0]], torch.zeros(3), torch.zeros(0, 2), torch.zeros(2, 0), torch.zeros(1, 1, 1)]
 )

@@ -54,7 +54,7 @@ def a_table(symbols, order, seed=0):
 def chain_by_hand(table, length):
     """Probability of every sequence, {(x_1, ..., x_L): p}: contexts as tuples, and many steps from anywhere."""
     symbols, order = table.shape[-1], table.ndim - 1
-    p = {h: symbols**-order for h in itertools.product(range(symbols), repeat=order)}
+    p = dict.fromkeys(itertools.product(range(symbols), repeat=order), symbols ** (-order))
     for _ in range(600):
         q = Counter()
         for h, mass in p.items():
@@ -70,7 +70,9 @@ def chain_by_hand(table, length):
     return p
 
 
-@pytest.mark.parametrize(("symbols", "order", "length"), [(3, 1, 4), (3, 2, 4), (2, 3, 5), (2, 4, 5), (4, 1, 2)])
+@pytest.mark.parametrize(
+    ("symbols", "order", "length"), [(3, 1, 4), (3, 2, 4), (2, 3, 5), (2, 4, 5), (4, 1, 2)]
+)
 def test_chain_agrees_with_products_by_hand(symbols, order, length):
     table = a_table(symbols, order)
     chain, truth = MarkovChain(table, length), chain_by_hand(table, length)
@@ -242,10 +244,9 @@ def test_finite_grammar_by_enumeration(weights):
 
 
 def test_recursive_grammar_by_a_long_enumeration():
-    grammar, truth = Grammar(NESTED), sentences(NESTED, longest=18)
+    grammar, truth = Grammar(NESTED), sentences(NESTED, longest=15)
     p = torch.tensor(list(truth.values()))
-    assert 1e-9 < 1 - p.sum() < 1e-5
-    assert p.sum() < 1
+    assert 1e-9 < 1 - p.sum() < 3e-6
     close(grammar.log_prob(*rows(grammar, truth)).exp(), p)
     entropy = -(p * p.log()).sum()
     assert 0 < grammar.entropy() - entropy < 40 * (1 - p.sum())
@@ -275,7 +276,7 @@ def test_log_prob_of_what_is_no_sentence():
 @pytest.mark.parametrize("rules", [FINITE, NESTED])
 def test_grammar_conditionals_are_those_of_the_enumeration(rules):
     grammar = Grammar(rules)
-    truth = sentences(rules, longest=16)
+    truth = sentences(rules, longest=14)
     mass = Counter()
     for words, p in truth.items():
         for t in range(len(words) + 1):
@@ -390,7 +391,10 @@ END = {"E": [(1, ".")]}
         ({"S": [(1, "a E")], "E": [(1, "!")]}, "^end must"),
         ({"S": [(1, "a S")]}, "^rules must end"),
         ({"S": [(1, "a A E")], "A": [(1, "( A A"), (1, "o")]} | END, "^rules must end"),
-        ({"S": [(1, "a A E")], "A": [(3, "( B B"), (1, "o")], "B": [(3, "( A"), (1, "o")]} | END, "^rules must"),
+        (
+            {"S": [(1, "a A E")], "A": [(3, "( B B"), (1, "o")], "B": [(3, "( A"), (1, "o")]} | END,
+            "^rules must",
+        ),
         ({"S": [(1, "a A E")], "A": [(2, "( A A"), (1, "o")]} | END, "^rules must end"),
     ],
 )
@@ -602,7 +606,7 @@ def the_prose(repeats=False):
 
 
 def paragraphs(part):
-    return [block for x in part.values() for block in Prose.decode(x).split("\n")]
+    return [block for x in part.values() for block in Prose.decode(x).removesuffix("\n").split("\n")]
 
 
 def test_alphabet():

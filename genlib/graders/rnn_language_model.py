@@ -1,0 +1,122 @@
+"""Graders of the lesson on sequences."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+
+import torch
+from torch import Tensor, nn
+
+from genlib.checks import Case, grader
+from genlib.discrete import entropy
+from genlib.sequence import truncate
+
+_EXACT = {"device": "cpu", "dtype": torch.float64}
+
+
+def _normal(seed: int, *shape: int) -> Tensor:
+    """Normal numbers of the given shape."""
+    return torch.randn(shape, generator=torch.Generator("cpu").manual_seed(seed), **_EXACT)
+
+
+def _asked(answer: Callable[..., object], *arguments: object) -> Callable[[], object]:
+    """The answer's reply to the arguments, when it is asked for."""
+    return lambda: answer(*arguments)
+
+
+@grader("ex:seq-perplexity")
+def _perplexity(answer: object) -> Iterator[Case]:
+    slips = {
+        "The 2.3 are bits, not nats.": math.exp(2.3),
+        "That is the number in nats. Perplexity is e to that.": 2.3 * math.log(2),
+    }
+    yield Case("perplexity of 2.3 bits", lambda: answer, 2**2.3, 6e-3, "e to the nats, or 2 to what?", slips)
+
+
+@grader("ex:seq-lengths")
+def _lengths(answer: Callable[[Tensor], object]) -> Iterator[Case]:
+    for stop in ([0.5, 0.5, 0.5], [0.1, 0.7, 0.2, 1.0], [0.0, 1.0, 0.3], [0.25]):
+        s = torch.tensor(stop, **_EXACT)
+        goes_on = torch.cat([s.new_ones(1), (1 - s).cumprod(0)])
+        slips = {
+            "These are the probabilities of going on, without the end.": goes_on[1:],
+            "The factor for going on begins one place too early.": goes_on[1:] * s,
+        }
+        yield Case(f"stop = {stop}", _asked(answer, s.clone()), goes_on[:-1] * s, slips=slips)
+
+
+@grader("ex:seq-entropy-rate")
+def _entropy_rate(answer: Callable[[Tensor], object]) -> Iterator[Case]:
+    a, b = 0.1, 0.4  # a chain of two states in closed form
+    two = torch.tensor([[1 - a, a], [b, 1 - b]], **_EXACT)
+    yield Case(
+        "two states", _asked(answer, two.clone()), (b * entropy(two[0]) + a * entropy(two[1])) / (a + b)
+    )
+    for seed, size in ((1, 3), (2, 6)):
+        table = (2 * _normal(seed, size, size)).softmax(-1)
+        system = torch.cat([table.T - torch.eye(size, **_EXACT), torch.ones(1, size, **_EXACT)])
+        right = torch.cat([torch.zeros(size, **_EXACT), torch.ones(1, **_EXACT)])
+        pi = torch.linalg.lstsq(system, right[:, None]).solution[:, 0]
+        expected = (pi * entropy(table)).sum()
+        slips = {
+            "The rows must be weighted by the stationary distribution, not equally.": entropy(table).mean(),
+            "That is the entropy of one symbol alone, without what came before.": entropy(pi / pi.sum()),
+            "That is in bits; the exercise asks for nats.": expected / math.log(2),
+        }
+        yield Case(f"a random chain of {size} states", _asked(answer, table.clone()), expected, slips=slips)
+
+
+@grader("ex:seq-top-p")
+def _top_p(answer: Callable[[Tensor, float], object]) -> Iterator[Case]:
+    for seed, p in ((3, 0.5), (4, 0.8), (5, 0.95), (6, 1.0), (7, 0.01)):
+        q = (1.5 * _normal(seed, 7)).softmax(-1)
+        expected = truncate(q.log(), top_p=p).exp()
+        inside = expected > 0
+        fewer = torch.where(inside & (q > q[inside].min()), q, 0.0)
+        slips = {"What is kept must be divided by its sum.": torch.where(inside, q, 0.0)}
+        if fewer.sum() > 0:
+            slips["The symbol that crosses the line belongs to the nucleus."] = fewer / fewer.sum()
+        yield Case(f"seven symbols, p = {p}", _asked(answer, q.clone(), p), expected, slips=slips)
+
+
+@grader("ex:seq-gru")
+def _gru(answer: Callable[..., object]) -> Iterator[Case]:
+    for seed, batch, inputs, hidden in ((8, 3, 4, 5), (9, 1, 6, 2)):
+        cell = nn.GRUCell(inputs, hidden, **_EXACT)
+        parts = [(name, tuple(value.shape)) for name, value in cell.named_parameters()]
+        values = {name: _normal(10 * seed + i, *shape) for i, (name, shape) in enumerate(parts)}
+        cell.load_state_dict(values)
+        x, h = _normal(seed, batch, inputs), _normal(seed + 100, batch, hidden)
+        weights = [values[name] for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")]
+        r, z, n = (x @ weights[0].T + weights[2]).chunk(3, -1)
+        r_h, z_h, n_h = (h @ weights[1].T + weights[3]).chunk(3, -1)
+        new, keep = (n + (r + r_h).sigmoid() * n_h).tanh(), (z + z_h).sigmoid()
+        slips = {
+            "z and 1 − z are exchanged.": keep * new + (1 - keep) * h,
+            "The reset gate is missing.": (1 - keep) * (n + n_h).tanh() + keep * h,
+        }
+        arguments = [value.clone() for value in (x, h, *weights)]
+        question = f"B = {batch}, D = {inputs}, H = {hidden}"
+        yield Case(question, _asked(answer, *arguments), cell(x, h).detach(), slips=slips)
+
+
+@grader("ex:seq-most-probable")
+def _most_probable(answer: Callable[[Tensor, Tensor, int], object]) -> Iterator[Case]:
+    trap = torch.tensor([[0.4, 0.3, 0.3], [0.05, 0.9, 0.05], [0.3, 0.3, 0.4]], **_EXACT)
+    chains = [(torch.tensor([0.5, 0.4, 0.1], **_EXACT), trap, 4)]
+    for seed, size, length in ((11, 3, 5), (12, 4, 1), (13, 5, 4)):
+        tables = _normal(seed, size + 1, size).softmax(-1)
+        chains.append((tables[0], tables[1:], length))
+    for first, table, length in chains:
+        rows = torch.cartesian_prod(*[torch.arange(len(first), device="cpu")] * length).reshape(-1, length)
+        scores = first.log()[rows[:, 0]] + table.log()[rows[:, :-1], rows[:, 1:]].sum(-1)
+        best, last = scores.max(), first.argmax()
+        greedy = first.log()[last]
+        for _ in range(length - 1):
+            greedy, last = greedy + table[last].log().max(), table[last].argmax()
+        slips = {"That is a probability; the exercise asks for its logarithm.": best.exp()}
+        if greedy < best - 1e-9:
+            slips["That is the greedy sequence. Another one is more probable."] = greedy
+        question = f"K = {len(first)}, L = {length}"
+        yield Case(question, _asked(answer, first.clone(), table.clone(), length), best, slips=slips)
