@@ -416,8 +416,8 @@ def prose(*, repeats: bool = False) -> Prose:
     fourth and the sixth. The text differs between versions of Python.
 
     Args:
-        repeats: keep the paragraphs that stand in an earlier topic too. Many of these texts contain each other: with
-            repeats the held-out parts are no longer new.
+        repeats: keep the paragraphs of 40 characters or more that stand in an earlier topic too. Many of these texts
+            contain each other: with repeats the held-out parts are no longer new.
     """
     from pydoc_data.topics import topics
 

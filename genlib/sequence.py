@@ -19,7 +19,7 @@ from genlib.discrete import inverse_cdf
 def truncate(
     logits: Tensor, *, temperature: float = 1.0, top_k: int | None = None, top_p: float | None = None
 ) -> Tensor:
-    """Log-probabilities of a distribution that was made surer, (..., V) → (..., V); −inf for what was cut off.
+    """Log-probabilities after temperature, top-k and top-p, (..., V) → (..., V); −inf for what was cut off.
 
     First the logits are divided by the temperature; then all but the k most probable symbols are cut off (Fan et al.
     2018, arXiv:1805.04833); then all but the nucleus, the fewest most probable symbols that hold a mass of at least p
@@ -133,7 +133,9 @@ class Autoregressive(nn.Module):
         was_training, _ = self.training, self.eval()
         u = torch.rand((n, length), generator=generator, device=device)
         columns, state, new = list(x[:, 1:].unbind(1)), None, x
-        ended = x[:, -1] == self.end if self.end is not None else torch.zeros(n, dtype=torch.bool, device=device)
+        ended = (
+            x[:, -1] == self.end if self.end is not None else torch.zeros(n, dtype=torch.bool, device=device)
+        )
         try:
             while len(columns) < length and not ended.all():
                 logits, state = self(new, state)

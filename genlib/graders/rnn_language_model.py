@@ -31,7 +31,9 @@ def _perplexity(answer: object) -> Iterator[Case]:
         "The 2.3 are bits, not nats.": math.exp(2.3),
         "That is the number in nats. Perplexity is e to that.": 2.3 * math.log(2),
     }
-    yield Case("perplexity of 2.3 bits", lambda: answer, 2**2.3, 6e-3, "e to the nats, or 2 to what?", slips)
+    yield Case(
+        "perplexity of 2.3 bits", lambda: answer, 2**2.3, 5.5e-3, "e to the nats, or 2 to what?", slips
+    )
 
 
 @grader("ex:seq-lengths")
@@ -50,21 +52,21 @@ def _lengths(answer: Callable[[Tensor], object]) -> Iterator[Case]:
 def _entropy_rate(answer: Callable[[Tensor], object]) -> Iterator[Case]:
     a, b = 0.1, 0.4  # a chain of two states in closed form
     two = torch.tensor([[1 - a, a], [b, 1 - b]], **_EXACT)
-    yield Case(
-        "two states", _asked(answer, two.clone()), (b * entropy(two[0]) + a * entropy(two[1])) / (a + b)
-    )
+    chains = [("two states", two, torch.tensor([b, a], **_EXACT) / (a + b))]
     for seed, size in ((1, 3), (2, 6)):
         table = (2 * _normal(seed, size, size)).softmax(-1)
         system = torch.cat([table.T - torch.eye(size, **_EXACT), torch.ones(1, size, **_EXACT)])
         right = torch.cat([torch.zeros(size, **_EXACT), torch.ones(1, **_EXACT)])
         pi = torch.linalg.lstsq(system, right[:, None]).solution[:, 0]
+        chains.append((f"a random chain of {size} states", table, pi / pi.sum()))
+    for question, table, pi in chains:
         expected = (pi * entropy(table)).sum()
         slips = {
             "The rows must be weighted by the stationary distribution, not equally.": entropy(table).mean(),
-            "That is the entropy of one symbol alone, without what came before.": entropy(pi / pi.sum()),
+            "That is the entropy of one symbol alone, without what came before.": entropy(pi),
             "That is in bits; the exercise asks for nats.": expected / math.log(2),
         }
-        yield Case(f"a random chain of {size} states", _asked(answer, table.clone()), expected, slips=slips)
+        yield Case(question, _asked(answer, table.clone()), expected, 1e-4, slips=slips)
 
 
 @grader("ex:seq-top-p")
@@ -95,10 +97,23 @@ def _gru(answer: Callable[..., object]) -> Iterator[Case]:
         slips = {
             "z and 1 − z are exchanged.": keep * new + (1 - keep) * h,
             "The reset gate is missing.": (1 - keep) * (n + n_h).tanh() + keep * h,
+            "Here the reset gate multiplies what U and c made of h, not h itself.": _gru_of_paper(
+                x, h, *weights
+            ),
         }
         arguments = [value.clone() for value in (x, h, *weights)]
         question = f"B = {batch}, D = {inputs}, H = {hidden}"
         yield Case(question, _asked(answer, *arguments), cell(x, h).detach(), slips=slips)
+
+
+def _gru_of_paper(x: Tensor, h: Tensor, W: Tensor, U: Tensor, b: Tensor, c: Tensor) -> Tensor:
+    """The unit of Cho et al. (2014), whose reset gate multiplies the state before the matrix."""
+    size = h.shape[-1]
+    of_x = (x @ W.T + b).split(size, -1)
+    r = (of_x[0] + h @ U[:size].T + c[:size]).sigmoid()
+    z = (of_x[1] + h @ U[size : 2 * size].T + c[size : 2 * size]).sigmoid()
+    n = (of_x[2] + (r * h) @ U[2 * size :].T + c[2 * size :]).tanh()
+    return (1 - z) * n + z * h
 
 
 @grader("ex:seq-most-probable")
@@ -118,5 +133,23 @@ def _most_probable(answer: Callable[[Tensor, Tensor, int], object]) -> Iterator[
         slips = {"That is a probability; the exercise asks for its logarithm.": best.exp()}
         if greedy < best - 1e-9:
             slips["That is the greedy sequence. Another one is more probable."] = greedy
+        slips["That is a sequence of one symbol more."] = (
+            (scores[:, None] + table.log()[rows[:, -1]]).max() if length > 1 else best.exp()
+        )
         question = f"K = {len(first)}, L = {length}"
         yield Case(question, _asked(answer, first.clone(), table.clone(), length), best, slips=slips)
+
+
+@grader("ex:seq-mask")
+def _mask(answer: Callable[[int, int], object]) -> Iterator[Case]:
+    for length, window in ((4, 4), (6, 2), (5, 1), (3, 9)):
+        ones = torch.ones(length, length, device="cpu")
+        ahead, expected = ones.tril(), ones.tril().triu(1 - window)
+        slips = {
+            "This looks ahead. Row t, column s: place t may look at s only if s ≤ t.": expected.T,
+            "The window is one place too wide: the own place counts.": ahead.triu(-window),
+            "The own place may be looked at.": ahead.tril(-1).triu(1 - window),
+        }
+        question = f"L = {length}, window = {window}"
+        slips = {said: wrong for said, wrong in slips.items() if not torch.equal(wrong, expected)}
+        yield Case(question, _asked(answer, length, window), expected, slips=slips)
