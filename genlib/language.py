@@ -372,7 +372,9 @@ class Prose(NamedTuple):
     """English text as symbols, in three parts that share no topic. `prose` makes it.
 
     Attributes:
-        train, valid, test: topic → its text, (L,) int64, the places of its characters in `ALPHABET`.
+        train: topic → its text, (L,) int64, the places of its characters in `ALPHABET`.
+        valid: the same, for choosing settings.
+        test: the same, for the last word.
     """
 
     train: dict[str, Tensor]
