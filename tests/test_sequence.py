@@ -8,37 +8,12 @@ import numpy as np
 import pytest
 import scipy.stats
 import torch
-from hypothesis import assume, example, given, settings
+from exactness import FEW, REAL, STEADY, close, double, everything, seeded  # noqa: F401  (double is a fixture)
+from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
 from genlib.language import pad, until_end
 from genlib.sequence import Autoregressive, NGram, Recurrent, Transformer, carried, stretches, truncate
-
-STEADY = settings(deadline=None, max_examples=60, derandomize=True)
-FEW = settings(STEADY, max_examples=25)
-REAL = torch.float64
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _double():
-    """Make float64 the default, and put back what was."""
-    before = torch.get_default_dtype()
-    torch.set_default_dtype(REAL)
-    yield
-    torch.set_default_dtype(before)
-
-
-def seeded(seed=0):
-    return torch.Generator().manual_seed(seed)
-
-
-def close(actual, expected, atol=1e-12):
-    torch.testing.assert_close(torch.as_tensor(actual), torch.as_tensor(expected), rtol=0, atol=atol)
-
-
-def everything(symbols, length):
-    return torch.tensor(list(itertools.product(range(symbols), repeat=length)))
-
 
 # truncate
 
