@@ -130,6 +130,46 @@ def sequences(name: str, x: object, mask: object, categories: int, end: int | No
     return torch.zeros_like(mask, dtype=torch.long).masked_scatter(mask, counted), mask
 
 
+def batch(name: str, x: object, event_shape: Sequence[object]) -> Tensor:
+    """Return the batch `x` after checking that it is a real tensor (B, *event_shape) without NaN or infinity.
+
+    An Ellipsis at the end of the event's shape stands for any further dimensions.
+    """
+    if not isinstance(x, Tensor) or not x.is_floating_point():
+        got = x.dtype if isinstance(x, Tensor) else type(x).__name__
+        raise ValueError(f"{name} must be a tensor of real numbers, got {got}")
+    sizes = tuple(event_shape)
+    any_more = bool(sizes) and sizes[-1] is ...
+    sizes = sizes[:-1] if any_more else sizes
+    fits = x.ndim > len(sizes) if any_more else x.ndim == 1 + len(sizes)
+    if not fits or tuple(x.shape[1 : 1 + len(sizes)]) != sizes:
+        wanted = ", ".join(["B", *map(str, sizes)] + ["..."] * any_more)
+        raise ValueError(f"{name} must have shape ({wanted}), got {tuple(x.shape)}")
+    if not holds(torch.isfinite(x).all()):
+        raise ValueError(f"{name} must hold finite numbers, got NaN or infinity in {_shown(x)}")
+    return x
+
+
+def holds(condition: Tensor) -> bool:
+    """Return whether a condition holds; True inside torch.func.vmap, where no value can be looked at."""
+    try:
+        return bool(condition)
+    except RuntimeError:
+        return True
+
+
+def mask(name: str, value: object) -> Tensor:
+    """Return `value` after checking that it is a bool tensor that is True somewhere and False somewhere."""
+    if not isinstance(value, Tensor) or value.dtype != torch.bool:
+        got = value.dtype if isinstance(value, Tensor) else type(value).__name__
+        raise ValueError(f"{name} must be a tensor of bool, got {got}")
+    if value.all() or not value.any():
+        raise ValueError(
+            f"{name} must pass some entries and change others, got {int(value.sum())} of {value.numel()}"
+        )
+    return value
+
+
 def points(name: str, x: object) -> Tensor:
     """Return the sample `x` after checking that it is a non-empty tensor (n, D) of finite numbers."""
     if not isinstance(x, Tensor) or x.ndim != 2 or x.shape[0] < 1 or x.shape[1] < 1:

@@ -180,8 +180,12 @@ def _advice(case: Case, got: object) -> str:
     for slip, wrong in case.slips.items():
         if _matches(got, wrong, case.atol):
             return slip
-    if np.shape(got) != np.shape(case.expected):
-        return f"The shape must be {tuple(np.shape(case.expected))}, not {tuple(np.shape(got))}."
+    try:
+        shape = _tensor("got", got).shape
+    except ValueError:
+        return f"The answer must hold numbers, of shape {tuple(np.shape(case.expected))}."
+    if shape != np.shape(case.expected):
+        return f"The shape must be {tuple(np.shape(case.expected))}, not {tuple(shape)}."
     return case.hint or f"Right: {_short(case.expected)}."
 
 

@@ -6,7 +6,7 @@ any common form of colour blindness can tell apart; lines and bars also differ i
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -121,6 +121,35 @@ def points(ax: Axes, x: Tensor, box: Box, label: str | None = None, colour: str 
         raise ValueError(f"x must have shape (n, 2), got {tuple(x.shape)}")
     ax.scatter(x[:, 0], x[:, 1], s=4, alpha=0.5, color=colour, linewidths=0, label=label)
     ax.set(xlim=box[0], ylim=box[1])
+    return _plane(ax)
+
+
+def bent_grid(
+    ax: Axes, g: Callable[[Tensor], Tensor], reach: float = 3.0, lines: int = 13, colour: str = GREY
+) -> Axes:
+    """Draw what a map of the plane makes of a square grid.
+
+    Args:
+        ax: where to draw.
+        g: map of points, (n, 2) → (n, 2).
+        reach: the grid covers [−reach, reach]².
+        lines: how many lines in each direction.
+        colour: of the lines.
+
+    Raises:
+        ValueError: reach is not above 0, lines < 2, or g returns another shape.
+    """
+    reach = check.positive("reach", reach)
+    along = torch.linspace(-reach, reach, 241)
+    across = torch.linspace(-reach, reach, check.whole_number("lines", lines, 2))
+    grid = torch.cartesian_prod(across, along)  # (lines · 241, 2), one line after the other
+    with torch.no_grad():
+        bent = [check.points("g(z)", g(z)) for z in (grid, grid.flip(1))]
+    for x in bent:
+        if x.shape != grid.shape:
+            raise ValueError(f"g must return shape {tuple(grid.shape)}, got {tuple(x.shape)}")
+        for line in x.cpu().unflatten(0, (lines, -1)):
+            ax.plot(*line.T, color=colour, linewidth=0.6, linestyle="-", alpha=0.8)
     return _plane(ax)
 
 

@@ -33,10 +33,10 @@ HEADER = """\
 
 
 def requirements(pyproject: Path) -> list[str]:
-    """The dependencies of the package and of all its extras, as they are written."""
+    """The dependencies of the package and of its extras, except those of the benchmarks alone, as they are written."""
     project = tomllib.loads(pyproject.read_text(encoding="utf-8"))["project"]
-    extras = project.get("optional-dependencies", {}).values()
-    return [*project["dependencies"], *(line for extra in extras for line in extra)]
+    extras = project.get("optional-dependencies", {}).items()
+    return [*project["dependencies"], *(line for name, lines in extras if name != "bench" for line in lines)]
 
 
 def resolve(wanted: list[str]) -> dict[str, str]:

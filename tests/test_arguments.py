@@ -233,6 +233,110 @@ def test_sequences_refuse_masks(mask):
         check.sequences("x", torch.tensor([[1, 2, 3]]), mask, 5, None)
 
 
+BATCHES = [
+    ((5, 2), (2,)),
+    ((1, 2, 3), (2, 3)),
+    ((0, 2), (2,)),
+    ((4,), ()),
+    ((5, 2), (2, ...)),
+    ((5, 2, 3, 4), (2, ...)),
+    ((5,), (...,)),
+    ((5, 7, 1), (...,)),
+]
+
+
+@pytest.mark.parametrize(("shape", "event"), BATCHES)
+def test_batch_passes_unchanged(shape, event):
+    for dtype in (torch.float32, torch.float64):
+        x = torch.zeros(shape, dtype=dtype)
+        assert check.batch("x", x, event) is x
+
+
+@pytest.mark.parametrize(
+    ("shape", "event", "wanted"),
+    [
+        ((2,), (2,), "B, 2"),
+        ((), (2,), "B, 2"),
+        ((5, 3), (2,), "B, 2"),
+        ((5, 1), (2,), "B, 2"),
+        ((5, 2, 1), (2,), "B, 2"),
+        ((4, 5, 2), (2,), "B, 2"),
+        ((5, 3, 2), (2, 3), "B, 2, 3"),
+        ((), (), "B"),
+        ((5, 2), (), "B"),
+        ((2,), (2, ...), "B, 2, ..."),
+        ((5, 3, 2), (2, ...), "B, 2, ..."),
+        ((2, 5), (2, ...), "B, 2, ..."),
+        ((), (...,), "B, ..."),
+    ],
+)
+def test_batch_refuses_wrong_shapes(shape, event, wanted):
+    expected = f"z must have shape ({wanted}), got {shape}"
+    with pytest.raises(ValueError, match=f"^{re.escape(expected)}$"):
+        check.batch("z", torch.zeros(shape), event)
+
+
+@pytest.mark.parametrize(
+    ("x", "got"),
+    [
+        ([[1.0, 2.0]], "list"),
+        (np.ones((1, 2)), "ndarray"),
+        (None, "NoneType"),
+        (torch.ones(1, 2, dtype=torch.int64), "torch.int64"),
+        (torch.ones(1, 2, dtype=torch.bool), "torch.bool"),
+        (torch.ones(1, 2, dtype=torch.complex64), "torch.complex64"),
+    ],
+)
+def test_batch_refuses_what_is_no_tensor_of_reals(x, got):
+    with pytest.raises(ValueError, match=f"^z must be a tensor of real numbers, got {got}$"):
+        check.batch("z", x, (2,))
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
+def test_batch_refuses_nan_and_infinity(bad):
+    for event in ((2,), (...,)):
+        with pytest.raises(
+            ValueError, match=r"^z must hold finite numbers, got NaN or infinity in \[\[0.0, "
+        ):
+            check.batch("z", torch.tensor([[0.0, bad]]), event)
+
+
+def test_batch_checks_the_shape_only_inside_vmap():
+    x = torch.tensor([[[0.0, 1.0]], [[2.0, math.nan]]])
+    doubled = torch.func.vmap(lambda x: 2 * check.batch("z", x, (2,)))(x)
+    torch.testing.assert_close(doubled, 2 * x, equal_nan=True)
+    with pytest.raises(ValueError, match=r"^z must have shape \(B, 3\), got \(1, 2\)"):
+        torch.func.vmap(lambda x: check.batch("z", x, (3,)))(x)
+
+
+@STEADY
+@given(st.lists(st.booleans(), min_size=0, max_size=6), st.booleans())
+def test_mask_must_pass_some_and_change_others(values, as_row):
+    mask = torch.tensor(values, dtype=torch.bool)
+    mask = mask[None] if as_row else mask
+    if len(set(values)) == 2:
+        assert check.mask("m", mask) is mask
+    else:
+        counts = f"got {sum(values)} of {len(values)}"
+        with pytest.raises(ValueError, match=f"^m must pass some entries and change others, {counts}$"):
+            check.mask("m", mask)
+
+
+@pytest.mark.parametrize(
+    ("value", "got"),
+    [
+        (torch.tensor([1, 0]), "torch.int64"),
+        (torch.tensor([1.0, 0.0]), "torch.float32"),
+        ([True, False], "list"),
+        (np.array([True, False]), "ndarray"),
+        (None, "NoneType"),
+    ],
+)
+def test_mask_must_be_bool(value, got):
+    with pytest.raises(ValueError, match=f"^m must be a tensor of bool, got {got}$"):
+        check.mask("m", value)
+
+
 @pytest.mark.parametrize(
     "x", [[[1.0]], torch.zeros(3), torch.zeros(0, 2), torch.zeros(2, 0), torch.zeros(1, 1, 1)]
 )

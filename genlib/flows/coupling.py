@@ -1,0 +1,225 @@
+"""Layers that let one part of an example decide what happens to the rest: couplings and autoregressive layers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from genlib import _arguments as check
+from genlib.flows.core import Layer, Pair
+from genlib.flows.elementwise import Elementwise
+
+
+def alternating(features: int) -> Tensor:
+    """Mask (D,) that is True at every other place, the first one included.
+
+    Raises:
+        ValueError: one feature cannot be split.
+    """
+    return torch.arange(check.whole_number("features", features, 2)) % 2 == 0
+
+
+def checkerboard(height: int, width: int, channels: int = 1) -> Tensor:
+    """Mask (C, H, W) that is True on the squares of one colour (Dinh et al. 2016, figure 3).
+
+    Raises:
+        ValueError: an image of one pixel cannot be split.
+    """
+    rows, columns = check.whole_number("height", height), check.whole_number("width", width)
+    if rows * columns < 2:
+        raise ValueError(f"height and width must give at least two pixels, got {height} × {width}")
+    board = (torch.arange(rows)[:, None] + torch.arange(columns)) % 2 == 0
+    return board.expand(check.whole_number("channels", channels), rows, columns)
+
+
+def channelwise(channels: int, height: int, width: int) -> Tensor:
+    """Mask (C, H, W) that is True in the first half of the channels.
+
+    Raises:
+        ValueError: one channel cannot be split.
+    """
+    first = torch.arange(check.whole_number("channels", channels, 2)) < channels // 2
+    shape = (channels, check.whole_number("height", height), check.whole_number("width", width))
+    return first[:, None, None].expand(shape)
+
+
+class Entrywise(Layer):
+    """Each entry by itself, with parameters of its own.
+
+    Args:
+        function: how an entry changes, such as `Histogram` or `Spline`.
+        theta: (*E, function.count) parameters to start from.
+    """
+
+    def __init__(self, function: Elementwise, theta: Tensor) -> None:
+        super().__init__()
+        theta = check.real_tensor("theta", theta).detach().clone()
+        if theta.ndim < 2 or theta.shape[-1] != function.count:
+            raise ValueError(f"theta must have shape (*E, {function.count}), got {tuple(theta.shape)}")
+        self.event_shape, self.function = tuple(theta.shape[:-1]), function
+        self.theta = nn.Parameter(theta)
+
+    def _forward(self, z: Tensor) -> Pair:
+        x, log_slope = self.function.forward(z, self.theta)
+        return x, log_slope.flatten(1).sum(1)
+
+    def _inverse(self, x: Tensor) -> Pair:
+        z, log_slope = self.function.inverse(x, self.theta)
+        return z, log_slope.flatten(1).sum(1)
+
+
+class MLP(nn.Sequential):
+    """A conditioner for vectors: (B, inputs) → (B, outputs, count), zero at first.
+
+    Args:
+        inputs: numbers that pass the coupling unchanged.
+        outputs: numbers that it changes.
+        count: parameters for each of them, as in `Elementwise.count`.
+        hidden: width of each hidden layer.
+        activation: what stands between them.
+        dropout: share of the last hidden units that is left out in training. A layer with it can be inverted in
+            ``eval()`` mode only, since each pass leaves out others.
+    """
+
+    def __init__(
+        self,
+        inputs: int,
+        outputs: int,
+        count: int,
+        hidden: Sequence[int] = (64, 64),
+        activation: type[nn.Module] = nn.ReLU,
+        dropout: float = 0.0,
+    ) -> None:
+        sizes = [inputs, *hidden]
+        layers: list[nn.Module] = []
+        for i, size in enumerate(sizes[1:]):
+            layers += [nn.Linear(sizes[i], size), activation()]
+        last = nn.Linear(sizes[-1], outputs * count)
+        nn.init.zeros_(last.weight)
+        nn.init.zeros_(last.bias)
+        super().__init__(*layers, nn.Dropout(dropout), last, nn.Unflatten(1, (outputs, count)))
+
+
+class Coupling(Layer):
+    r"""Coupling layer: some entries pass, and decide how the others change (Dinh et al. 2016, arXiv:1605.08803).
+
+    .. math:: x_a = z_a, \quad x_b = f(z_b;\ \theta(z_a)), \quad \log|\det J| = \textstyle\sum_b \log f'(z_b)
+
+    Args:
+        mask: (*E) bool, True for the entries that pass unchanged.
+        function: how the others change, such as `Affine` or `Spline`.
+        net: conditioner, (B, entries that pass) → (B, entries that change, function.count).
+
+    Raises:
+        ValueError: the mask passes everything or nothing.
+    """
+
+    def __init__(self, mask: Tensor, function: Elementwise, net: nn.Module) -> None:
+        super().__init__()
+        mask = check.mask("mask", mask)
+        self.event_shape, self.function, self.net = tuple(mask.shape), function, net
+        order = torch.cat([mask.flatten().nonzero()[:, 0], (~mask).flatten().nonzero()[:, 0]])
+        self.register_buffer("order", order, persistent=False)
+        self.register_buffer("back", order.argsort(), persistent=False)
+        self.passing = int(mask.sum())
+
+    def _forward(self, z: Tensor) -> Pair:
+        return self._apply_to_rest(z, self.function.forward)
+
+    def _inverse(self, x: Tensor) -> Pair:
+        return self._apply_to_rest(x, self.function.inverse)
+
+    def _apply_to_rest(self, x: Tensor, change) -> Pair:
+        a, b = x.flatten(1)[:, self.order].tensor_split([self.passing], 1)
+        b, log_slope = change(b, self.net(a))
+        return torch.cat([a, b], 1)[:, self.back].reshape(x.shape), log_slope.sum(1)
+
+
+class MaskedLinear(nn.Linear):
+    """A linear layer some of whose weights are held at zero.
+
+    Args:
+        mask: (outputs, inputs) bool, True for the weights that are free.
+    """
+
+    def __init__(self, mask: Tensor) -> None:
+        super().__init__(mask.shape[1], mask.shape[0])
+        self.register_buffer("mask", mask, persistent=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, inputs) → (B, outputs)."""
+        return functional.linear(x, self.weight * self.mask, self.bias)
+
+
+class MADE(nn.Sequential):
+    """A network whose output for entry d sees the entries before d only (Germain et al. 2015, arXiv:1502.03509).
+
+    Each hidden unit has a number from 1 to D − 1; a unit may look at units of at most its number, and the output for
+    entry d at units below d. The numbers are spread evenly. A layer of fewer than D − 1 units leaves numbers out: some
+    outputs then see a little less than they might.
+
+    Args:
+        features: D, at least 2.
+        count: outputs an entry, (B, D) → (B, D, count); zero at first.
+        hidden: width of each hidden layer.
+        dropout: share of the last hidden units that is left out in training.
+    """
+
+    def __init__(
+        self, features: int, count: int, hidden: Sequence[int] = (64, 64), dropout: float = 0.0
+    ) -> None:
+        rank = torch.arange(1, check.whole_number("features", features, 2) + 1)  # of the entries, 1 … D
+        layers: list[nn.Module] = []
+        before = rank
+        for size in hidden:
+            size = check.whole_number("hidden", size)
+            unit = features - 1 - torch.arange(size) * (features - 1) // size  # D − 1 … 1
+            layers += [MaskedLinear(unit[:, None] >= before), nn.ReLU()]
+            before = unit
+        last = MaskedLinear((rank[:, None] > before).repeat_interleave(count, 0))
+        nn.init.zeros_(last.weight)
+        nn.init.zeros_(last.bias)
+        super().__init__(*layers, nn.Dropout(dropout), last, nn.Unflatten(1, (features, count)))
+
+
+class MaskedAutoregressive(Layer):
+    r"""Each entry changes as those before it say (Papamakarios et al. 2017, arXiv:1705.07057).
+
+    .. math:: x_d = f(z_d;\ \theta_d(x_1, \dots, x_{d-1}))
+
+    Data to latent takes one pass. Latent to data must go entry by entry, D passes.
+
+    Args:
+        features: D, at least 2.
+        function: how each entry changes, such as `Affine` or `Spline`.
+        hidden: widths of the network.
+    """
+
+    def __init__(self, features: int, function: Elementwise, hidden: Sequence[int] = (64, 64)) -> None:
+        super().__init__()
+        self.event_shape, self.function = (check.whole_number("features", features, 2),), function
+        self.net = MADE(features, function.count, hidden)
+
+    def _inverse(self, x: Tensor) -> Pair:
+        z, log_slope = self.function.inverse(x, self.net(x))
+        return z, log_slope.sum(1)
+
+    def _forward(self, z: Tensor) -> Pair:
+        x, ladj = torch.zeros_like(z), z.new_zeros(len(z))
+        for d in range(z.shape[1]):
+            new, log_slope = self.function.forward(z[:, d], self.net(x)[:, d])
+            x, ladj = x.index_copy(1, torch.tensor([d], device=z.device), new[:, None]), ladj + log_slope
+        return x, ladj
+
+
+class Reverse(Layer):
+    """Reverse the order of the entries of a vector, so that the last one comes first; it keeps volumes."""
+
+    def _forward(self, z: Tensor) -> Pair:
+        return z.flip(1), z.new_zeros(len(z))
+
+    def _inverse(self, x: Tensor) -> Pair:
+        return self._forward(x)
