@@ -1,6 +1,6 @@
 """What the two lessons on flows claim, over seeds, and another library's spline flow at equal wall-clock time.
 
-    python benchmarks/flows.py densities    # four densities, our flow and zuko's, 10 s each: about 25 minutes
+    python benchmarks/flows.py densities    # four densities, our flow and zuko's, 10 s each: about 20 minutes
     python benchmarks/flows.py densities --seconds 2 --seeds 0 1    # the same, shorter
     python benchmarks/flows.py distil       # teacher and student: about a minute
     python benchmarks/flows.py digits       # the flows on images: about 5 minutes

@@ -229,6 +229,32 @@ def test_points_refuse(ax):
             plotting.points(ax, x, BOX)
 
 
+@FEW
+@given(st.floats(0.5, 5), st.integers(2, 9), SEEDS)
+def test_bent_grid_is_the_image_of_a_square_grid(reach, lines, seed):
+    A = torch.randn(2, 2, generator=seeded(seed), requires_grad=True)
+    with axes() as ax:
+        assert plotting.bent_grid(ax, lambda z: z @ A.T, reach, lines, plotting.ORANGE) is ax
+        assert len(ax.lines) == 2 * lines
+        along, across = np.linspace(-reach, reach, 241), np.linspace(-reach, reach, lines)
+        for i, line in enumerate(ax.lines):
+            fixed = np.full(241, across[i % lines])
+            z = np.stack([fixed, along] if i < lines else [along, fixed], 1)
+            np.testing.assert_allclose(line.get_xydata(), z @ A.detach().double().numpy().T, atol=1e-4)
+        assert mpl.colors.same_color(ax.lines[0].get_color(), plotting.ORANGE)
+
+
+def test_bent_grid_refuses(ax):
+    with pytest.raises(ValueError, match="^reach must"):
+        plotting.bent_grid(ax, lambda z: z, reach=0)
+    with pytest.raises(ValueError, match="^lines must"):
+        plotting.bent_grid(ax, lambda z: z, lines=1)
+    with pytest.raises(ValueError, match="^g must return shape"):
+        plotting.bent_grid(ax, lambda z: z[:, :1])
+    with pytest.raises(ValueError, match=r"^g\(z\) must hold finite numbers"):
+        plotting.bent_grid(ax, lambda z: z * math.nan)
+
+
 # loss curves
 
 

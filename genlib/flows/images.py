@@ -127,14 +127,14 @@ class ConvNet(nn.Module):
     def __init__(self, mask: Tensor, count: int, hidden: int = 32) -> None:
         super().__init__()
         mask = check.mask("mask", mask)
-        channels = mask.shape[0]
-        self.count = count
-        self.register_buffer("mask", mask, persistent=False)
-        last = nn.Conv2d(hidden, channels * count, 3, padding=1)
+        self.shape, self.count = tuple(mask.shape), count
+        self.register_buffer("passing", mask.flatten().nonzero()[:, 0], persistent=False)
+        self.register_buffer("changing", (~mask).flatten().nonzero()[:, 0], persistent=False)
+        last = nn.Conv2d(hidden, self.shape[0] * count, 3, padding=1)
         nn.init.zeros_(last.weight)
         nn.init.zeros_(last.bias)
         self.layers = nn.Sequential(
-            nn.Conv2d(channels, hidden, 3, padding=1),
+            nn.Conv2d(self.shape[0], hidden, 3, padding=1),
             nn.ReLU(),
             nn.Conv2d(hidden, hidden, 1),
             nn.ReLU(),
@@ -143,10 +143,10 @@ class ConvNet(nn.Module):
 
     def forward(self, passing: Tensor) -> Tensor:
         """(B, entries that pass) → (B, entries that change, count)."""
-        image = passing.new_zeros(len(passing), *self.mask.shape)
-        image = image.masked_scatter(self.mask, passing)
-        theta = self.layers(image).unflatten(1, (self.mask.shape[0], self.count))  # (B, C, count, H, W)
-        return theta.movedim(2, -1)[:, ~self.mask]
+        image = passing.new_zeros(len(passing), math.prod(self.shape)).index_copy(1, self.passing, passing)
+        theta = self.layers(image.reshape(-1, *self.shape))  # (B, C · count, H, W)
+        theta = theta.unflatten(1, (self.shape[0], self.count)).movedim(2, -1)  # (B, C, H, W, count)
+        return theta.flatten(1, 3)[:, self.changing]
 
 
 class UniformNoise(nn.Module):
