@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
-from types import EllipsisType
 
 import torch
 from torch import Tensor, nn
@@ -27,7 +26,7 @@ class Layer(nn.Module, ABC):
         event_shape: shape E of one example; an Ellipsis at the end stands for any further dimensions.
     """
 
-    event_shape: tuple[int | EllipsisType, ...] = (...,)
+    event_shape: tuple[object, ...] = (...,)
 
     def forward(self, z: Tensor) -> Pair:
         """Latent to data, (B, *E) → x (B, *E) and log|det ∂g/∂z| (B,).

@@ -35,9 +35,8 @@ def _bits(answer: object) -> Iterator[Case]:
         "That is in nats per image.": expected * one,
         "That is in bits per image.": expected * 64,
     }
-    yield Case(
-        "a log-density of 96.0", lambda: answer, expected, 1.5e-3, "How large is a cell of the cube?", slips
-    )
+    hint = "How large is a cell of the cube? And three decimals, please."
+    yield Case("a log-density of 96.0", lambda: answer, expected, 1.5e-3, hint, slips)
 
 
 @grader("ex:img-gap")
@@ -55,14 +54,15 @@ def _squeeze(answer: Callable[[Tensor], object]) -> Iterator[Case]:
     for seed, shape in ((1, (2, 1, 4, 4)), (2, (1, 3, 2, 6))):
         x = _uniform(seed, *shape)
         parts = [x[:, :, i::2, j::2] for i in (0, 1) for j in (0, 1)]
+        expected = functional.pixel_unshuffle(x, 2)
         slips = {
             "Rows and columns are exchanged.": functional.pixel_unshuffle(x.transpose(2, 3), 2).transpose(
                 2, 3
             ),
         }
+        slips["A plain reshape does not keep the blocks together."] = x.reshape(expected.shape)
         if shape[1] > 1:
             slips["The four parts of one channel stand together."] = torch.cat(parts, 1)
-        expected = functional.pixel_unshuffle(x, 2)
         yield Case(f"shape {shape}", _asked(answer, x.clone()), expected, slips=slips)
 
 
