@@ -150,7 +150,7 @@ def test_layers_refuse_nan_and_infinity(kind):
     z, x = latent_and_data(kind, layer, 2, 0)
     for name, direction, batch in (("z", layer.forward, z), ("x", layer.inverse, x)):
         for bad in (math.nan, math.inf, -math.inf):
-            batch[-1].view(-1)[-1] = bad
+            batch[(-1,) * batch.ndim] = bad
             with pytest.raises(ValueError, match=f"^{name} must hold finite numbers"):
                 direction(batch)
 
@@ -582,6 +582,17 @@ def test_a_flow_in_float32_takes_noise_in_float64():
     for bound in (model.elbo(x), model.bound(x, 2)):
         assert bound.isfinite().all()
     assert model.sample((3,)).dtype == torch.int64
+
+
+def test_noise_in_float32_loses_nothing_on_its_way_to_a_flow_in_float64():
+    class Narrow(torch.nn.Module):
+        def forward(self, x):
+            u = torch.full(x.shape, 1 - 2**-24, dtype=torch.float32)  # the last number below 1
+            return u, u.new_zeros(len(x))
+
+    model = a_model(4, noise=Narrow())
+    x = torch.arange(4)[:, None]
+    close(model.elbo(x), model.flow.log_prob((x + (1 - 2**-24)) / 4) - math.log(4))
 
 
 def test_dequantised_refuses():

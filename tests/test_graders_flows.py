@@ -79,6 +79,8 @@ BITS = (64 * math.log(17) - 96) / 64 / math.log(2)
         ("ex:img-gap", gap),
         ("ex:img-squeeze", lambda x: functional.pixel_unshuffle(x, 2)),
         ("ex:img-importance", importance),
+        ("ex:img-importance", lambda log_w: importance(log_w.float())),
+        ("ex:img-importance", lambda log_w: log_w.float().logsumexp(0) - math.log(len(log_w))),
         ("ex:img-logit", logit_ladj),
     ],
 )

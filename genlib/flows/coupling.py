@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -132,7 +132,7 @@ class Coupling(Layer):
     def _inverse(self, x: Tensor) -> Pair:
         return self._apply_to_rest(x, self.function.inverse)
 
-    def _apply_to_rest(self, x: Tensor, change) -> Pair:
+    def _apply_to_rest(self, x: Tensor, change: Callable[[Tensor, Tensor], Pair]) -> Pair:
         a, b = x.flatten(1)[:, self.order].tensor_split([self.passing], 1)
         b, log_slope = change(b, self.net(a))
         return torch.cat([a, b], 1)[:, self.back].reshape(x.shape), log_slope.sum(1)

@@ -181,9 +181,9 @@ class Dequantised(nn.Module):
         """log q((x + u) / K) − D log K − log r(u|x) for one draw of u, in nats, (B, *E) int → (B,)."""
         x = check.symbols("x", x, self.event_shape, self.levels)
         u, log_r = self.noise(x)
-        v = ((x + u) / self.levels).to(next(self.flow.parameters(), u))
+        u = u.to(next(self.flow.parameters(), u))  # before the sum, which would round it
         cell = self.event_shape.numel() * math.log(self.levels)
-        return self.flow.log_prob(v) - cell - log_r
+        return self.flow.log_prob((x + u) / self.levels) - cell - log_r
 
     def bound(self, x: Tensor, draws: int = 20) -> Tensor:
         """Importance-weighted bound in nats, (B, *E) int → (B,) (Burda et al. 2016, arXiv:1509.00519).

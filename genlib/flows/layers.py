@@ -55,9 +55,8 @@ class Planar(Layer):
             a = solve_increasing(height, along, along - push.abs(), along + push.abs())
             slope = self._slope(torch.tanh(a + self.b))
         left = along - height(a)
-        a = (
-            a + (left - left.detach()) / slope
-        )  # a step of Newton's that changes nothing, and carries the gradient
+        # a step of Newton's that changes nothing, and carries the gradient
+        a = a + (left - left.detach()) / slope
         bend = torch.tanh(a + self.b)
         return x - bend[:, None] * self.u_hat(), -self._slope(bend).log()
 
@@ -181,13 +180,8 @@ class Conv1x1(Layer):
         self.event_shape = (check.whole_number("channels", channels), ...)
         self._set(_invertible(channels, weight))
 
-    @property
-    def weight(self) -> Tensor:
-        """The matrix W (C, C)."""
-        return self._weight
-
     def _set(self, weight: Tensor) -> None:
-        self._weight = nn.Parameter(weight)
+        self.weight = nn.Parameter(weight)
 
     def _log_det(self) -> Tensor:
         return torch.linalg.slogdet(self.weight).logabsdet
@@ -196,9 +190,7 @@ class Conv1x1(Layer):
         return torch.linalg.solve(self.weight, x)
 
     def _forward(self, z: Tensor) -> Pair:
-        return (self.weight @ z.flatten(2)).reshape(z.shape) if z.ndim > 2 else z @ self.weight.T, self._ladj(
-            z
-        )
+        return torch.einsum("ij,bj...->bi...", self.weight, z), self._ladj(z)
 
     def _inverse(self, x: Tensor) -> Pair:
         columns = x.movedim(1, 0).flatten(1)  # (C, everything else)
@@ -231,10 +223,8 @@ class Conv1x1LU(Conv1x1):
         return self.permutation @ lower @ upper
 
     def _factors(self) -> Pair:
-        unit = torch.eye(len(self.lower), dtype=self.lower.dtype, device=self.lower.device)
-        return self.lower.tril(-1) + unit, self.upper.triu(1) + torch.diag(
-            self.sign * self.log_diagonal.exp()
-        )
+        unit, diagonal = torch.ones_like(self.sign), self.sign * self.log_diagonal.exp()
+        return self.lower.tril(-1) + torch.diag(unit), self.upper.triu(1) + torch.diag(diagonal)
 
     def _log_det(self) -> Tensor:
         return self.log_diagonal.sum()
@@ -270,8 +260,7 @@ def _invertible(channels: int, weight: object) -> Tensor:
     weight = check.real_tensor("weight", weight).detach().clone()
     if weight.shape != (channels, channels):
         raise ValueError(f"weight must have shape ({channels}, {channels}), got {tuple(weight.shape)}")
-    if torch.linalg.matrix_rank(weight) < channels:
-        raise ValueError(
-            f"weight must be invertible, got a matrix of rank {torch.linalg.matrix_rank(weight)}"
-        )
+    rank = int(torch.linalg.matrix_rank(weight))
+    if rank < channels:
+        raise ValueError(f"weight must be invertible, got a matrix of rank {rank}")
     return weight

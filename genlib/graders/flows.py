@@ -11,31 +11,20 @@ from torch import Tensor
 from genlib import flows
 from genlib.checks import Case, grader
 from genlib.flows import Layer
-
-_EXACT = {"device": "cpu", "dtype": torch.float64}
-
-
-def _normal(seed: int, *shape: int) -> Tensor:
-    """Normal numbers of the given shape."""
-    return torch.randn(shape, generator=torch.Generator("cpu").manual_seed(seed), **_EXACT)
-
-
-def _asked(answer: Callable[..., object], *arguments: object) -> Callable[[], object]:
-    """The answer's reply to the arguments, when it is asked for."""
-    return lambda: answer(*arguments)
+from genlib.graders._tools import EXACT, asked, normal
 
 
 def _shaken(layer: Layer, seed: int) -> Layer:
     """The layer in float64 with random parameters that do not depend on torch's global generator."""
     for i, parameter in enumerate(layer.double().to("cpu").parameters()):
-        parameter.data = 0.5 * _normal(100 * seed + i, *parameter.shape)
+        parameter.data = 0.5 * normal(100 * seed + i, *parameter.shape)
     return layer
 
 
 @grader("ex:flows-logit-normal")
 def _logit_normal(answer: Callable[..., object]) -> Iterator[Case]:
     for seed, a, b in ((1, 1.0, 0.0), (2, 2.5, -0.7), (3, -0.6, 1.1)):
-        x = torch.sigmoid(_normal(seed, 6))
+        x = torch.sigmoid(normal(seed, 6))
         z = (torch.logit(x) - b) / a
         log_p = -0.5 * z**2 - 0.5 * math.log(2 * math.pi)
         slope = (x * (1 - x)).log()
@@ -53,7 +42,7 @@ def _logit_normal(answer: Callable[..., object]) -> Iterator[Case]:
         if a == 1:
             del slips["The slope of a z + b is missing."], slips["The slope of the sigmoid is missing."]
         expected = log_p - slope - math.log(abs(a))
-        yield Case(f"a = {a}, b = {b}", _asked(answer, x.clone(), a, b), expected, slips=slips)
+        yield Case(f"a = {a}, b = {b}", asked(answer, x.clone(), a, b), expected, slips=slips)
 
 
 @grader("ex:flows-stack")
@@ -61,7 +50,7 @@ def _stack(answer: Callable[..., object]) -> Iterator[Case]:
     for seed, features, count in ((1, 2, 1), (2, 3, 3), (3, 4, 5)):
         kinds = [flows.ActNorm, flows.Planar, flows.Radial, flows.ActNorm, flows.Planar]
         layers = [_shaken(kind(features), 10 * seed + i) for i, kind in enumerate(kinds[:count])]
-        x = _normal(seed, 5, features)
+        x = normal(seed, 5, features)
         flow = flows.Flow(layers, (features,)).double().to("cpu")
         z, ladj = flow.inverse(x)
         log_p = flow.base.log_prob(z).detach()
@@ -105,20 +94,20 @@ def _detached(answer: Callable[..., object], *arguments: object) -> Callable[[],
 @grader("ex:flows-radial")
 def _radial(answer: Callable[..., object]) -> Iterator[Case]:
     for seed, alpha, beta in ((1, 1.0, 2.0), (2, 0.5, -0.4), (3, 2.0, -1.5)):
-        r = torch.cat([_normal(seed, 6).abs() * 3, torch.zeros(1, **_EXACT)])
+        r = torch.cat([normal(seed, 6).abs() * 3, torch.zeros(1, **EXACT)])
         rho = r + beta * r / (alpha + r)
         half = (rho - alpha - beta) / 2
         slips = {
             "That is the other root, which is negative.": half - (half**2 + alpha * rho).sqrt(),
             "That is the way there, not the way back.": rho + beta * rho / (alpha + rho),
         }
-        yield Case(f"α = {alpha}, β = {beta}", _asked(answer, rho.clone(), alpha, beta), r, slips=slips)
+        yield Case(f"α = {alpha}, β = {beta}", asked(answer, rho.clone(), alpha, beta), r, slips=slips)
 
 
 @grader("ex:flows-leaky")
 def _leaky(answer: Callable[..., object]) -> Iterator[Case]:
     for seed, a, features in ((1, 0.2, 3), (2, 1.7, 5)):
-        z = _normal(seed, 6, features)
+        z = normal(seed, 6, features)
         x, negative = torch.where(z < 0, a * z, z), (z < 0).sum(1)
 
         def part(index: int, z: Tensor = z, a: float = a) -> Callable[[], object]:
@@ -151,7 +140,7 @@ def _steep(answer: Callable[..., object]) -> Iterator[Case]:
         }
         if s == 1:
             del slips["The deviation s in front of the density of an island is missing."]
-        yield Case(f"a = {a}, s = {s}", _asked(answer, a, s), expected, 1e-4 * expected, slips=slips)
+        yield Case(f"a = {a}, s = {s}", asked(answer, a, s), expected, 1e-4 * expected, slips=slips)
 
 
 @grader("ex:flows-passes")

@@ -10,18 +10,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from genlib.checks import Case, grader
-
-_EXACT = {"device": "cpu", "dtype": torch.float64}
-
-
-def _uniform(seed: int, *shape: int) -> Tensor:
-    """Numbers in [0, 1) of the given shape."""
-    return torch.rand(shape, generator=torch.Generator("cpu").manual_seed(seed), **_EXACT)
-
-
-def _asked(answer: Callable[..., object], *arguments: object) -> Callable[[], object]:
-    """The answer's reply to the arguments, when it is asked for."""
-    return lambda: answer(*arguments)
+from genlib.graders._tools import EXACT, asked, uniform
 
 
 @grader("ex:img-bits")
@@ -41,35 +30,34 @@ def _bits(answer: object) -> Iterator[Case]:
 
 @grader("ex:img-gap")
 def _gap(answer: Callable[[float], object]) -> Iterator[Case]:
-    u = (torch.arange(200_000, **_EXACT) + 0.5) / 200_000
+    u = (torch.arange(200_000, **EXACT) + 0.5) / 200_000
     for a in (0.0, 1.0, -1.8):
         log_q = torch.log1p(a * (u - 0.5))
         expected = -log_q.mean().item()
         slips = {} if a == 0 else {"The sign is wrong: the gap is never negative.": -expected}
-        yield Case(f"a = {a}", _asked(answer, a), expected, 1e-4, slips=slips)
+        yield Case(f"a = {a}", asked(answer, a), expected, 1e-4, slips=slips)
 
 
 @grader("ex:img-squeeze")
 def _squeeze(answer: Callable[[Tensor], object]) -> Iterator[Case]:
     for seed, shape in ((1, (2, 1, 4, 4)), (2, (1, 3, 2, 6))):
-        x = _uniform(seed, *shape)
+        x = uniform(seed, *shape)
         parts = [x[:, :, i::2, j::2] for i in (0, 1) for j in (0, 1)]
         expected = functional.pixel_unshuffle(x, 2)
+        exchanged = functional.pixel_unshuffle(x.transpose(2, 3), 2).transpose(2, 3)
         slips = {
-            "Rows and columns are exchanged.": functional.pixel_unshuffle(x.transpose(2, 3), 2).transpose(
-                2, 3
-            ),
+            "Rows and columns are exchanged.": exchanged,
+            "A plain reshape does not keep the blocks together.": x.reshape(expected.shape),
         }
-        slips["A plain reshape does not keep the blocks together."] = x.reshape(expected.shape)
         if shape[1] > 1:
             slips["The four parts of one channel stand together."] = torch.cat(parts, 1)
-        yield Case(f"shape {shape}", _asked(answer, x.clone()), expected, slips=slips)
+        yield Case(f"shape {shape}", asked(answer, x.clone()), expected, slips=slips)
 
 
 @grader("ex:img-importance")
 def _importance(answer: Callable[[Tensor], object]) -> Iterator[Case]:
     for seed, low, draws in ((1, 0.0, 3), (2, -100.0, 20), (3, -1000.0, 5)):
-        log_w = low - 4 * _uniform(seed, draws, 6)
+        log_w = low - 4 * uniform(seed, draws, 6)
         total = log_w.logsumexp(0)
         slips = {
             "That is the mean of the logarithms, the bound with one draw.": log_w.mean(0),
@@ -78,15 +66,14 @@ def _importance(answer: Callable[[Tensor], object]) -> Iterator[Case]:
         }
         if low > -700:
             del slips["exp of such low numbers is 0: use logsumexp."]
-        yield Case(
-            f"{draws} draws near {low:g}", _asked(answer, log_w.clone()), total - math.log(draws), slips=slips
-        )
+        ask = asked(answer, log_w.clone())  # float32 is right within 1e-4
+        yield Case(f"{draws} draws near {low:g}", ask, total - math.log(draws), 1e-4, slips=slips)
 
 
 @grader("ex:img-logit")
 def _logit(answer: Callable[[Tensor, float], object]) -> Iterator[Case]:
     for seed, alpha, features in ((1, 0.05, 4), (2, 0.01, 7)):
-        x = _uniform(seed, 5, features)
+        x = uniform(seed, 5, features)
         p = alpha + (1 - 2 * alpha) * x
         terms = math.log(1 - 2 * alpha) - (p * (1 - p)).log()
         slips = {
@@ -95,6 +82,4 @@ def _logit(answer: Callable[[Tensor, float], object]) -> Iterator[Case]:
             "The slope is taken at p, not at x.": (math.log(1 - 2 * alpha) - (x * (1 - x)).log()).sum(1),
             "The logarithms must be added up over the entries.": terms,
         }
-        yield Case(
-            f"α = {alpha}, D = {features}", _asked(answer, x.clone(), alpha), terms.sum(1), slips=slips
-        )
+        yield Case(f"α = {alpha}, D = {features}", asked(answer, x.clone(), alpha), terms.sum(1), slips=slips)

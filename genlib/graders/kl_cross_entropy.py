@@ -12,26 +12,15 @@ from torch.distributions import kl_divergence as gaussian_kl
 
 from genlib.checks import Case, grader
 from genlib.discrete import cross_entropy, kl_divergence
+from genlib.graders._tools import EXACT, asked, uniform
 
-# Cases are the same numbers on every machine, whatever device and dtype the reader works with.
-_EXACT = {"device": "cpu", "dtype": torch.float64}
-_RAIN = torch.tensor([0.09, 0.14, 0.05, 0.02], **_EXACT) / 0.30
-_SUNNY = torch.tensor([0.22, 0.06, 0.02, 0.20], **_EXACT) / 0.50
-
-
-def _uniform(seed: int, *shape: int) -> Tensor:
-    """Uniform numbers of the given shape."""
-    return torch.rand(shape, generator=torch.Generator("cpu").manual_seed(seed), **_EXACT)
+_RAIN = torch.tensor([0.09, 0.14, 0.05, 0.02], **EXACT) / 0.30
+_SUNNY = torch.tensor([0.22, 0.06, 0.02, 0.20], **EXACT) / 0.50
 
 
 def _table(seed: int, *shape: int) -> Tensor:
     """Random probabilities of the given shape that sum to 1."""
-    return _uniform(seed, *shape).flatten().softmax(0).reshape(shape)
-
-
-def _asked(answer: Callable[..., object], *arguments: Tensor) -> Callable[[], object]:
-    """The answer's reply to the arguments, when it is asked for."""
-    return lambda: answer(*arguments)
+    return uniform(seed, *shape).flatten().softmax(0).reshape(shape)
 
 
 @grader("ex:kl-bits")
@@ -60,7 +49,7 @@ def _chain_rule(answer: Callable[[Tensor, Tensor], object]) -> Iterator[Case]:
             "The rows must be weighted by P(x), not added up.": rows.sum(),
         }
         question = f"random tables of shape {shape}"
-        ask = _asked(answer, p.clone(), q.clone())
+        ask = asked(answer, p.clone(), q.clone())
         yield Case(question, ask, whole - marginal, slips=slips)
     same = _table(3, 3, 4)
     shifted = same / same.sum(1, keepdim=True) * _table(4, 3)[:, None]
@@ -76,9 +65,9 @@ def _mutual_information(answer: Callable[[Tensor], object]) -> Iterator[Case]:
         p = _table(seed, 3, 5)
         expected = (p * (p / (p.sum(1, keepdim=True) * p.sum(0))).log()).sum()
         slips = {"That is in bits; the exercise asks for nats.": expected / math.log(2)}
-        yield Case("a random table of shape (3, 5)", _asked(answer, p.clone()), expected, slips=slips)
+        yield Case("a random table of shape (3, 5)", asked(answer, p.clone()), expected, slips=slips)
     hint = "This table holds zeros. What does 0 log 0 count?"
-    ask = _asked(answer, torch.eye(4, **_EXACT) / 4)
+    ask = asked(answer, torch.eye(4, **EXACT) / 4)
     yield Case("Y = X, four equal values", ask, math.log(4), hint=hint)
 
 
@@ -106,8 +95,8 @@ def _jensen_shannon(answer: Callable[[Tensor, Tensor], object]) -> Iterator[Case
 
 @grader("ex:kl-gumbel")
 def _gumbel(answer: Callable[[Tensor, Tensor], object]) -> Iterator[Case]:
-    u, logits = _uniform(9, 20_000, 4), torch.tensor([0.5, -1.0, 2.0, 0.0], **_EXACT)
-    even = torch.full((1, 3), 0.5, **_EXACT)
+    u, logits = uniform(9, 20_000, 4), torch.tensor([0.5, -1.0, 2.0, 0.0], **EXACT)
+    even = torch.full((1, 3), 0.5, **EXACT)
     yield Case("equal u, the largest logit is number 2", lambda: answer(logits[:3].clone(), even), [2])
     expected = (logits - (-u.log()).log()).argmax(-1)
     hint = "Not every draw is right. Check both signs in g."
@@ -117,7 +106,7 @@ def _gumbel(answer: Callable[[Tensor, Tensor], object]) -> Iterator[Case]:
 @grader("ex:kl-gaussians")
 def _gaussians(answer: Callable[[Tensor, Tensor, Tensor, Tensor], object]) -> Iterator[Case]:
     for mu1, sigma1, mu2, sigma2 in [(0, 1, 0, 1), (1, 1, 0, 1), (0, 2, 0, 1), (0.5, 0.3, -1, 2)]:
-        four = torch.tensor([mu1, sigma1, mu2, sigma2], **_EXACT)
+        four = torch.tensor([mu1, sigma1, mu2, sigma2], **EXACT)
         expected = gaussian_kl(Normal(*four[:2]), Normal(*four[2:]))
         question = f"KL(N({mu1}, {sigma1}²) ‖ N({mu2}, {sigma2}²))"
-        yield Case(question, _asked(answer, *four), expected)
+        yield Case(question, asked(answer, *four), expected)

@@ -10,19 +10,8 @@ from torch import Tensor, nn
 
 from genlib.checks import Case, grader
 from genlib.discrete import entropy
+from genlib.graders._tools import EXACT, asked, normal
 from genlib.sequence import truncate
-
-_EXACT = {"device": "cpu", "dtype": torch.float64}
-
-
-def _normal(seed: int, *shape: int) -> Tensor:
-    """Normal numbers of the given shape."""
-    return torch.randn(shape, generator=torch.Generator("cpu").manual_seed(seed), **_EXACT)
-
-
-def _asked(answer: Callable[..., object], *arguments: object) -> Callable[[], object]:
-    """The answer's reply to the arguments, when it is asked for."""
-    return lambda: answer(*arguments)
 
 
 @grader("ex:seq-perplexity")
@@ -39,24 +28,24 @@ def _perplexity(answer: object) -> Iterator[Case]:
 @grader("ex:seq-lengths")
 def _lengths(answer: Callable[[Tensor], object]) -> Iterator[Case]:
     for stop in ([0.5, 0.5, 0.5], [0.1, 0.7, 0.2, 1.0], [0.0, 1.0, 0.3], [0.25]):
-        s = torch.tensor(stop, **_EXACT)
+        s = torch.tensor(stop, **EXACT)
         goes_on = torch.cat([s.new_ones(1), (1 - s).cumprod(0)])
         slips = {
             "These are the probabilities of going on, without the end.": goes_on[1:],
             "The factor for going on begins one place too early.": goes_on[1:] * s,
         }
-        yield Case(f"stop = {stop}", _asked(answer, s.clone()), goes_on[:-1] * s, slips=slips)
+        yield Case(f"stop = {stop}", asked(answer, s.clone()), goes_on[:-1] * s, slips=slips)
 
 
 @grader("ex:seq-entropy-rate")
 def _entropy_rate(answer: Callable[[Tensor], object]) -> Iterator[Case]:
     a, b = 0.1, 0.4  # a chain of two states in closed form
-    two = torch.tensor([[1 - a, a], [b, 1 - b]], **_EXACT)
-    chains = [("two states", two, torch.tensor([b, a], **_EXACT) / (a + b))]
+    two = torch.tensor([[1 - a, a], [b, 1 - b]], **EXACT)
+    chains = [("two states", two, torch.tensor([b, a], **EXACT) / (a + b))]
     for seed, size in ((1, 3), (2, 6)):
-        table = (2 * _normal(seed, size, size)).softmax(-1)
-        system = torch.cat([table.T - torch.eye(size, **_EXACT), torch.ones(1, size, **_EXACT)])
-        right = torch.cat([torch.zeros(size, **_EXACT), torch.ones(1, **_EXACT)])
+        table = (2 * normal(seed, size, size)).softmax(-1)
+        system = torch.cat([table.T - torch.eye(size, **EXACT), torch.ones(1, size, **EXACT)])
+        right = torch.cat([torch.zeros(size, **EXACT), torch.ones(1, **EXACT)])
         pi = torch.linalg.lstsq(system, right[:, None]).solution[:, 0]
         chains.append((f"a random chain of {size} states", table, pi / pi.sum()))
     for question, table, pi in chains:
@@ -66,30 +55,30 @@ def _entropy_rate(answer: Callable[[Tensor], object]) -> Iterator[Case]:
             "That is the entropy of one symbol alone, without what came before.": entropy(pi),
             "That is in bits; the exercise asks for nats.": expected / math.log(2),
         }
-        yield Case(question, _asked(answer, table.clone()), expected, 1e-4, slips=slips)
+        yield Case(question, asked(answer, table.clone()), expected, 1e-4, slips=slips)
 
 
 @grader("ex:seq-top-p")
 def _top_p(answer: Callable[[Tensor, float], object]) -> Iterator[Case]:
     for seed, p in ((3, 0.5), (4, 0.8), (5, 0.95), (6, 1.0), (7, 0.01)):
-        q = (1.5 * _normal(seed, 7)).softmax(-1)
+        q = (1.5 * normal(seed, 7)).softmax(-1)
         expected = truncate(q.log(), top_p=p).exp()
         inside = expected > 0
         fewer = torch.where(inside & (q > q[inside].min()), q, 0.0)
         slips = {"What is kept must be divided by its sum.": torch.where(inside, q, 0.0)}
         if fewer.sum() > 0:
             slips["The symbol that crosses the line belongs to the nucleus."] = fewer / fewer.sum()
-        yield Case(f"seven symbols, p = {p}", _asked(answer, q.clone(), p), expected, slips=slips)
+        yield Case(f"seven symbols, p = {p}", asked(answer, q.clone(), p), expected, slips=slips)
 
 
 @grader("ex:seq-gru")
 def _gru(answer: Callable[..., object]) -> Iterator[Case]:
     for seed, batch, inputs, hidden in ((8, 3, 4, 5), (9, 1, 6, 2)):
-        cell = nn.GRUCell(inputs, hidden, **_EXACT)
+        cell = nn.GRUCell(inputs, hidden, **EXACT)
         parts = [(name, tuple(value.shape)) for name, value in cell.named_parameters()]
-        values = {name: _normal(10 * seed + i, *shape) for i, (name, shape) in enumerate(parts)}
+        values = {name: normal(10 * seed + i, *shape) for i, (name, shape) in enumerate(parts)}
         cell.load_state_dict(values)
-        x, h = _normal(seed, batch, inputs), _normal(seed + 100, batch, hidden)
+        x, h = normal(seed, batch, inputs), normal(seed + 100, batch, hidden)
         weights = [values[name] for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")]
         r, z, n = (x @ weights[0].T + weights[2]).chunk(3, -1)
         r_h, z_h, n_h = (h @ weights[1].T + weights[3]).chunk(3, -1)
@@ -103,7 +92,7 @@ def _gru(answer: Callable[..., object]) -> Iterator[Case]:
         }
         arguments = [value.clone() for value in (x, h, *weights)]
         question = f"B = {batch}, D = {inputs}, H = {hidden}"
-        yield Case(question, _asked(answer, *arguments), cell(x, h).detach(), slips=slips)
+        yield Case(question, asked(answer, *arguments), cell(x, h).detach(), slips=slips)
 
 
 def _gru_of_paper(x: Tensor, h: Tensor, W: Tensor, U: Tensor, b: Tensor, c: Tensor) -> Tensor:
@@ -118,10 +107,10 @@ def _gru_of_paper(x: Tensor, h: Tensor, W: Tensor, U: Tensor, b: Tensor, c: Tens
 
 @grader("ex:seq-most-probable")
 def _most_probable(answer: Callable[[Tensor, Tensor, int], object]) -> Iterator[Case]:
-    trap = torch.tensor([[0.4, 0.3, 0.3], [0.05, 0.9, 0.05], [0.3, 0.3, 0.4]], **_EXACT)
-    chains = [(torch.tensor([0.5, 0.4, 0.1], **_EXACT), trap, 4)]
+    trap = torch.tensor([[0.4, 0.3, 0.3], [0.05, 0.9, 0.05], [0.3, 0.3, 0.4]], **EXACT)
+    chains = [(torch.tensor([0.5, 0.4, 0.1], **EXACT), trap, 4)]
     for seed, size, length in ((11, 3, 5), (12, 4, 1), (13, 5, 4)):
-        tables = _normal(seed, size + 1, size).softmax(-1)
+        tables = normal(seed, size + 1, size).softmax(-1)
         chains.append((tables[0], tables[1:], length))
     for first, table, length in chains:
         rows = torch.cartesian_prod(*[torch.arange(len(first), device="cpu")] * length).reshape(-1, length)
@@ -137,7 +126,7 @@ def _most_probable(answer: Callable[[Tensor, Tensor, int], object]) -> Iterator[
             (scores[:, None] + table.log()[rows[:, -1]]).max() if length > 1 else best.exp()
         )
         question = f"K = {len(first)}, L = {length}"
-        yield Case(question, _asked(answer, first.clone(), table.clone(), length), best, slips=slips)
+        yield Case(question, asked(answer, first.clone(), table.clone(), length), best, slips=slips)
 
 
 @grader("ex:seq-mask")
@@ -152,4 +141,4 @@ def _mask(answer: Callable[[int, int], object]) -> Iterator[Case]:
         }
         question = f"L = {length}, window = {window}"
         slips = {said: wrong for said, wrong in slips.items() if not torch.equal(wrong, expected)}
-        yield Case(question, _asked(answer, length, window), expected, slips=slips)
+        yield Case(question, asked(answer, length, window), expected, slips=slips)
