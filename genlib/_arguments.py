@@ -29,6 +29,16 @@ def positive(name: str, value: object) -> float:
     return number
 
 
+def not_negative(name: str, value: object) -> Tensor | float:
+    """Return `value`, a number or a tensor that holds one, after checking that it is finite and at least 0."""
+    number = value.item() if isinstance(value, Tensor) and value.numel() == 1 else value
+    if isinstance(number, bool) or not isinstance(number, numbers.Real):
+        raise ValueError(f"{name} must be a number of at least 0, got {value!r}")
+    if not (math.isfinite(number) and number >= 0):
+        raise ValueError(f"{name} must be a finite number of at least 0, got {value!r}")
+    return value
+
+
 def sample_count(shape: object) -> int:
     """Return n from the sample shape (n,)."""
     if not isinstance(shape, Sequence) or isinstance(shape, str) or len(shape) != 1:

@@ -1,0 +1,156 @@
+"""Graders of the lesson on variational autoencoders."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+
+import torch
+from torch import Tensor
+
+from genlib.checks import Case, grader
+from genlib.graders._tools import EXACT, asked, normal, uniform
+
+
+@grader("ex:vae-posterior")
+def _posterior(answer: Callable[[Tensor, Tensor], object]) -> Iterator[Case]:
+    for values in (([0.5, 0.5], [0.9, 0.1]), ([0.2, 0.5, 0.3], [0.01, 0.002, 0.05])):
+        prior, likelihood = torch.tensor(values, **EXACT)
+        joint = prior * likelihood
+        slips = {
+            "That is the joint probability: divide by the evidence.": joint,
+            "The prior is missing.": likelihood / likelihood.sum(),
+            "That is the prior: the observation is not used.": prior,
+        }
+        if len(prior) == 2:
+            del slips["The prior is missing."]
+        question = f"{len(prior)} causes"
+        yield Case(question, asked(answer, prior, likelihood), joint / joint.sum(), slips=slips)
+
+
+@grader("ex:vae-elbo")
+def _elbo(answer: object) -> Iterator[Case]:
+    expected = 0.7 * math.log(0.45 / 0.7) + 0.3 * math.log(0.05 / 0.3)
+    explain = 0.7 * math.log(0.9) + 0.3 * math.log(0.1)
+    slips = {
+        "That is the evidence; the guess is not the posterior.": math.log(0.5),
+        "That is minus the bound.": -expected,
+        "That is the divergence of the guess from the posterior.": math.log(0.5) - expected,
+        "The divergence from the prior is missing.": explain,
+        "The divergence from the prior is taken off, not added.": 2 * explain - expected,
+        "The entropy of the guess is missing.": 0.7 * math.log(0.45) + 0.3 * math.log(0.05),
+        "That is in bits.": expected / math.log(2),
+    }
+    hint = "Average log p(x, z) − log q(z) over the two causes, with the guess as weights. Three decimals, please."
+    yield Case("a guess of 0.7", lambda: answer, expected, 6e-4, hint, slips)
+
+
+@grader("ex:vae-kl")
+def _kl(answer: Callable[..., object]) -> Iterator[Case]:
+    for seed, shape in ((1, (5, 3)), (2, (4, 1))):
+        mu, m = normal(seed, *shape), normal(seed + 10, *shape)
+        sigma, s = 0.3 + uniform(seed, *shape), 0.3 + uniform(seed + 10, *shape)
+        terms = _divergence(mu, sigma, m, s)
+        slips = {
+            "The two are exchanged.": _divergence(m, s, mu, sigma).sum(1),
+            "sigma and s are deviations, not variances.": _divergence(mu, sigma.sqrt(), m, s.sqrt()).sum(1),
+            "The sign is wrong: a divergence is not negative.": -terms.sum(1),
+            "The factor ½ is missing.": 2 * terms.sum(1),
+            "That is the divergence from N(0, I).": _divergence(
+                mu, sigma, torch.zeros_like(m), torch.ones_like(s)
+            ).sum(1),
+        }
+        if shape[1] > 1:
+            slips["The divergences must be added up over the entries."] = terms
+            slips["Add over the entries, do not average."] = terms.mean(1)
+        given = (mu.clone(), sigma.clone(), m.clone(), s.clone())
+        yield Case(f"shape {shape}", asked(answer, *given), terms.sum(1), 1e-4, slips=slips)
+
+
+def _divergence(mu: Tensor, sigma: Tensor, m: Tensor, s: Tensor) -> Tensor:
+    return s.log() - sigma.log() + (sigma**2 + (mu - m) ** 2) / (2 * s**2) - 0.5
+
+
+@grader("ex:vae-exponential")
+def _exponential(answer: Callable[[Tensor, Tensor], object]) -> Iterator[Case]:
+    u = uniform(1, 6)
+    for rate in (1.0, 2.5):
+        z = -torch.log1p(-u)
+        slips = {
+            "It must increase with u.": -u.log() / rate,
+            "A large rate makes short times: divide.": z * rate,
+            "That is negative.": -z / rate,
+        }
+        yield Case(
+            f"λ = {rate}", asked(answer, torch.tensor(rate, **EXACT), u.clone()), z / rate, slips=slips
+        )
+    for rate in (1.0, 2.5):
+        yield Case(
+            f"the slope in λ = {rate}",
+            asked(_slope, answer, rate, u),
+            torch.log1p(-u) / rate**2,
+            hint="Can torch follow the draw back to λ?",
+        )
+
+
+def _slope(answer: Callable[[Tensor, Tensor], Tensor], rate: float, u: Tensor) -> Tensor:
+    """Slope of each draw in the rate, (n,)."""
+    rates = torch.full_like(u, rate, requires_grad=True)
+    z = answer(rates, u.clone())
+    return torch.autograd.grad(z.sum(), rates)[0] if z.requires_grad else torch.full_like(u, math.nan)
+
+
+@grader("ex:vae-score-variance")
+def _score_variance(answer: Callable[[float, float, float], object]) -> Iterator[Case]:
+    for f0, f1, p in ((0.0, 1.0, 0.5), (3.0, 1.0, 0.2), (10.0, 10.5, 0.7)):
+        square = f1**2 / p + f0**2 / (1 - p)
+        expected = square - (f1 - f0) ** 2
+        slips = {
+            "That is the mean of the square: subtract the square of the mean.": square,
+            "That is the variance of f.": p * (1 - p) * (f1 - f0) ** 2,
+            "That is the mean of the estimate.": f1 - f0,
+            "That is the standard deviation.": math.sqrt(expected),
+        }
+        slips = {slip: wrong for slip, wrong in slips.items() if wrong != expected}
+        question = f"f0 = {f0}, f1 = {f1}, p = {p}"
+        yield Case(question, asked(answer, f0, f1, p), expected, 1e-5 * max(1, expected), slips=slips)
+
+
+@grader("ex:vae-width")
+def _width(answer: Callable[[Tensor, Tensor], object]) -> Iterator[Case]:
+    for seed, n, D in ((1, 50, 4), (2, 7, 1)):
+        x, mean = normal(seed, n, D), 0.5 * normal(seed + 10, n, D)
+        squared = (x - mean).square()
+        expected = squared.mean().sqrt().item()
+        slips = {
+            "That is the variance: take the root.": squared.mean().item(),
+            "The mean of the distances is another number.": (x - mean).abs().mean().item(),
+            "That is the deviation around the mean error; the errors count in full.": (x - mean).std().item(),
+        }
+        if D > 1:
+            slips["Average over the features too."] = squared.sum(1).mean().sqrt().item()
+            slips["One number for all features, please."] = squared.mean(0).sqrt()
+        yield Case(f"{n} examples, D = {D}", asked(answer, x.clone(), mean.clone()), expected, slips=slips)
+
+
+@grader("ex:vae-effective")
+def _effective(answer: Callable[[Tensor], object]) -> Iterator[Case]:
+    for seed, low, K in ((1, 0.0, 5), (2, -1000.0, 20)):
+        log_w = low + 2 * normal(seed, K, 6)
+        share = log_w.softmax(0)
+        slips = {
+            "That is the share of the largest weight.": share.max(0).values,
+            "That is one over the share of the largest weight.": 1 / share.max(0).values,
+            "The weights must be scaled to sum 1, or divided by the square of their sum.": 1
+            / (2 * log_w).exp().sum(0),
+            "That is one over it.": share.square().sum(0),
+            "Sum over the draws, the first dimension.": 1 / log_w.softmax(1).square().sum(1),
+        }
+        yield Case(
+            f"{K} draws near {low:g}",
+            asked(answer, log_w.clone()),
+            1 / share.square().sum(0),
+            1e-4,
+            hint="exp of such low numbers is 0: scale first, as a softmax does.",
+            slips=slips,
+        )
