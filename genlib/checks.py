@@ -74,7 +74,7 @@ def verify(
         "atol": atol,
         "rtol": rtol,
     }
-    _show(f"{label} holds: {many} {verb}, within {margin or 'nothing: exactly'}", record)
+    _show(f"{label} holds: {many} {verb}, {f'within {margin}' if margin else 'exactly'}", record)
 
 
 def claim(statement: str, holds: object) -> None:
