@@ -26,9 +26,7 @@ from torch.distributions import (
 
 from genlib import _arguments as check
 
-_ROWS = (
-    10_000  # how many examples, or draws for them, `VAE.bound` decodes at once: more would only take memory
-)
+_ROWS = 1_500  # how many draws, of all examples together, `VAE.bound` decodes at once
 
 
 class LinearGaussian:
