@@ -336,7 +336,7 @@ class VAE(nn.Module):
         if x.shape != p.batch_shape + p.event_shape:
             wanted = ", ".join(["B", *map(str, p.event_shape)])
             raise ValueError(f"x must have shape ({wanted}), got {tuple(x.shape)}")
-        if not p.support.check(x).all():
+        if not (p.support.check(x).all() and torch.isfinite(x).all()):
             raise ValueError(f"x must hold values that the decoder can draw, {p.support}, got others")
         return p.log_prob(x)
 

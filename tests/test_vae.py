@@ -879,7 +879,7 @@ def test_a_vae_refuses_values_that_its_decoder_cannot_draw():
     corner = torch.zeros(2, 1, 8, 8)
     cases = [(grey, corner + 17), (grey, corner - 1), (grey, corner + 0.5), (grey, corner * math.nan)]
     cases += [(bits, corner + 2), (bits, corner + 0.5), (bits, corner - 1), (bits, corner * math.nan)]
-    cases += [(real, torch.full((2, 5), math.nan))]
+    cases += [(real, torch.full((2, 5), number)) for number in (math.nan, math.inf, -math.inf)]
     for model, x in cases:
         for part in (x, torch.cat([x[:1], torch.zeros_like(x[:1])])):
             for method in (
