@@ -279,10 +279,10 @@ class VAE(nn.Module):
         """
         draws = check.whole_number("draws", draws)
         q, prior = self._guess(x)
-        log_weights = []
-        for some in torch.ones(draws).split(max(1, _ROWS // len(x))):
-            z = q.rsample((len(some),))  # (k, B, d)
-            again = x.expand(len(some), *x.shape)  # (k, B, *E)
+        log_weights, most = [], max(1, _ROWS // len(x))
+        for done in range(0, draws, most):
+            z = q.rsample((min(most, draws - done),))  # (k, B, d)
+            again = x.expand(len(z), *x.shape)  # (k, B, *E)
             seen = self._log_likelihood(again.flatten(0, 1), z.flatten(0, 1)).reshape(z.shape[:-1])  # (k, B)
             log_weights.append(seen + prior.log_prob(z) - q.log_prob(z))
         return torch.cat(log_weights).logsumexp(0) - math.log(draws)
@@ -292,14 +292,15 @@ class VAE(nn.Module):
 
         Args:
             x: batch.
-            beta: weight of the rate, at least 0. Only 1 gives minus the bound (Higgins et al. 2017).
+            beta: weight of the rate, at least 0. Only 1 gives minus the `elbo` (Higgins et al. 2017).
             free: nats for each entry of z below which the rate, averaged over the batch, costs nothing more (Kingma
                 et al. 2016, arXiv:1606.04934). It needs independent entries in encoder and prior.
 
         Raises:
             ValueError: beta or free is negative, or x is no such batch; see `terms`.
         """
-        check.not_negative("beta", beta), check.not_negative("free", free)
+        check.not_negative("beta", beta)
+        check.not_negative("free", free)
         if not free:
             distortion, rate = self.terms(x)
             return distortion + beta * rate
