@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import math
 import numbers
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import TypeVar
 
 import torch
 from torch import Tensor
+
+T = TypeVar("T")
 
 
 def whole_number(name: str, value: object, least: int = 1) -> int:
@@ -37,6 +40,13 @@ def not_negative(name: str, value: object) -> Tensor | float:
     if not (math.isfinite(number) and number >= 0):
         raise ValueError(f"{name} must be a finite number of at least 0, got {value!r}")
     return value
+
+
+def one_of(name: str, value: object, choices: Mapping[str, T]) -> T:
+    """Return the choice that `value` names."""
+    if not isinstance(value, str) or value not in choices:
+        raise ValueError(f"{name} must be one of {', '.join(sorted(choices))}, got {value!r}")
+    return choices[value]
 
 
 def sample_count(shape: object) -> int:

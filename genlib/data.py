@@ -453,9 +453,7 @@ def source(name: str, **settings: object) -> Source:
     Raises:
         ValueError: the name is unknown.
     """
-    if not isinstance(name, str) or name not in SOURCES:
-        raise ValueError(f"name must be one of {', '.join(sorted(SOURCES))}, got {name!r}")
-    return SOURCES[name](**settings)
+    return check.one_of("name", name, SOURCES)(**settings)
 
 
 class Split(NamedTuple):

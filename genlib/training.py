@@ -107,20 +107,16 @@ def fit(
     """
     if not callable(loss):
         raise ValueError(f"loss must be a function of a batch, got {type(loss).__name__}")
-    parameters = _trainable(model)
+    parameters = trainable(model)
     steps, lr = check.whole_number("steps", steps), check.positive("lr", lr)
     longest = math.inf if clip is None else check.positive("clip", clip)
-    if average is not None and not 0 < check.positive("average", average) < 1:
-        raise ValueError(f"average must lie between 0 and 1, got {average}")
+    mean = None if average is None else RunningMean(parameters, average)
     stepper, history = optimizer(parameters, lr=lr), History()
-    mean = None if average is None else [parameter.detach().clone() for parameter in parameters]
-    if not isinstance(batches, Iterable):
-        raise ValueError(f"batches must be an iterable of batches, got {type(batches).__name__}")
-    feed = _endless(batches, parameters[0].device)
-    bar = tqdm(range(steps), disable=not (progress and _watched()), leave=False)
+    feed = endless(batches, parameters[0].device)
+    bar = progress_bar(steps, progress)
     try:
         for k in bar:
-            rate = lr * 0.5 * (1 + math.cos(math.pi * k / steps)) if cosine else lr
+            rate = lr * half_wave(k / steps) if cosine else lr
             for group in stepper.param_groups:
                 group["lr"] = rate
             value = loss(next(feed)).mean()
@@ -133,7 +129,7 @@ def fit(
                 raise RuntimeError(f"the gradient's norm is {norm.item()} at step {k + 1} of {steps}")
             stepper.step()
             if mean is not None:
-                _blend(mean, parameters, min(average, (1 + k) / (10 + k)))
+                mean.update(k)
             history.loss.append(value.item())
             history.lr.append(rate)
             if k % 50 == 0:
@@ -142,9 +138,52 @@ def fit(
         history.interrupted = True
     finally:
         bar.close()
-        if mean is not None and history.loss:
-            _copy(mean, parameters)
+        if mean is not None:
+            mean.hand_over()
     return history
+
+
+class RunningMean:
+    """A running average of parameters (after Polyak and Juditsky 1992).
+
+    Args:
+        parameters: leaf tensors.
+        decay: in (0, 1).
+
+    Raises:
+        ValueError: the decay is out of range.
+    """
+
+    def __init__(self, parameters: list[Tensor], decay: float) -> None:
+        if not 0 < check.positive("average", decay) < 1:
+            raise ValueError(f"average must lie between 0 and 1, got {decay}")
+        self.parameters, self.decay = parameters, decay
+        self.mean = [parameter.detach().clone() for parameter in parameters]
+
+    @torch.no_grad()
+    def update(self, k: int) -> None:
+        """Take in the parameters after step k = 0, 1, …: mean ← d · mean + (1 − d) · parameters.
+
+        Here d = min(decay, (1 + k)/(10 + k)), so that the start is forgotten.
+        """
+        for mean, parameter in zip(self.mean, self.parameters, strict=True):
+            mean.lerp_(parameter, 1 - min(self.decay, (1 + k) / (10 + k)))
+
+    @torch.no_grad()
+    def hand_over(self) -> None:
+        """Parameters ← mean."""
+        for parameter, mean in zip(self.parameters, self.mean, strict=True):
+            parameter.copy_(mean)
+
+
+def half_wave(done: float) -> float:
+    """½ (1 + cos π · done): from 1 at the start of a run to 0 at its end."""
+    return 0.5 * (1 + math.cos(math.pi * done))
+
+
+def progress_bar(steps: int, progress: bool) -> tqdm:
+    """Count the steps, with a bar where somebody can see it."""
+    return tqdm(range(steps), disable=not (progress and _watched()), leave=False)
 
 
 def _watched() -> bool:
@@ -153,7 +192,7 @@ def _watched() -> bool:
     return getattr(getattr(shell, "kernel", None), "_allow_stdin", True)
 
 
-def _trainable(model: nn.Module | Iterable[Tensor]) -> list[Tensor]:
+def trainable(model: nn.Module | Iterable[Tensor]) -> list[Tensor]:
     """Return the leaf tensors that want a gradient."""
     if isinstance(model, Tensor) or not isinstance(model, nn.Module | Iterable):
         raise ValueError(f"model must be a module or a list of tensors, got {type(model).__name__}")
@@ -164,8 +203,14 @@ def _trainable(model: nn.Module | Iterable[Tensor]) -> list[Tensor]:
     return parameters
 
 
-def _endless(batches: Iterable[Batch], device: torch.device) -> Iterator[Batch]:
+def endless(batches: Iterable[Batch], device: torch.device) -> Iterator[Batch]:
     """Go through the batches again and again, on the device."""
+    if not isinstance(batches, Iterable):
+        raise ValueError(f"batches must be an iterable of batches, got {type(batches).__name__}")
+    return _endless(batches, device)
+
+
+def _endless(batches: Iterable[Batch], device: torch.device) -> Iterator[Batch]:
     while True:
         batch = None
         for batch in batches:
@@ -174,16 +219,3 @@ def _endless(batches: Iterable[Batch], device: torch.device) -> Iterator[Batch]:
             raise ValueError(
                 "batches must yield at least one batch, and again when gone through again, got none"
             )
-
-
-@torch.no_grad()
-def _blend(mean: list[Tensor], parameters: list[Tensor], decay: float) -> None:
-    """mean ← decay · mean + (1 − decay) · parameters."""
-    for average, parameter in zip(mean, parameters, strict=True):
-        average.lerp_(parameter, 1 - decay)
-
-
-@torch.no_grad()
-def _copy(source: list[Tensor], target: list[Tensor]) -> None:
-    for new, old in zip(source, target, strict=True):
-        old.copy_(new)

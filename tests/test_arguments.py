@@ -2,6 +2,7 @@
 
 import math
 import re
+from types import MappingProxyType
 
 import numpy as np
 import pytest
@@ -41,6 +42,30 @@ def test_positive_refuses(value):
 def test_positive_returns_a_float(value):
     assert check.positive("scale", value) == float(value)
     assert type(check.positive("scale", value)) is float
+
+
+@STEADY
+@given(st.dictionaries(st.text(max_size=3), st.integers(), min_size=1), st.text(max_size=3))
+def test_one_of_returns_what_is_named(choices, value):
+    for name, choice in choices.items():
+        assert check.one_of("loss", name, choices) is choice
+    if value not in choices:
+        with pytest.raises(ValueError, match="^loss must be one of "):
+            check.one_of("loss", value, choices)
+
+
+@pytest.mark.parametrize("value", ["c", "", "A", None, 3, ["a"], ("a",), {"a"}, b"a", math.nan])
+def test_one_of_refuses_and_lists_the_names(value):
+    message = f"loss must be one of a, b, z, got {value!r}"
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+        check.one_of("loss", value, {"z": 1, "a": 2, "b": None})
+
+
+def test_one_of_reads_names_alone():
+    for key in (3, None):
+        with pytest.raises(ValueError, match=f"^loss must be one of .*, got {key!r}$"):
+            check.one_of("loss", key, MappingProxyType({"a": 1, "3": 2}))
+    assert check.one_of("loss", "b", MappingProxyType({"a": 1, "b": None})) is None
 
 
 @pytest.mark.parametrize("shape", [(), (2, 3), 5, "5", None, torch.tensor([5]), (0,), (-2,), (2.0,), (True,)])

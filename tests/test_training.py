@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from genlib.discrete import Softmax
-from genlib.training import History, fit, minibatches
+from genlib.training import History, RunningMean, endless, fit, half_wave, minibatches, progress_bar
 
 STEADY = settings(deadline=None, max_examples=30, derandomize=True)
 SEEDS = st.integers(0, 10_000)
@@ -163,6 +163,118 @@ def test_parameters_may_be_an_iterable_and_frozen_ones_stay():
     before = layer.bias.clone()
     fit(lambda b: layer(b) ** 2, layer, [torch.ones(4, 2)], 3, progress=False)
     assert torch.equal(layer.bias, before)
+
+
+# the parts that other loops use too
+
+
+@STEADY
+@given(STARTS, st.integers(1, 30), st.floats(0.01, 0.999), SEEDS)
+def test_running_mean_by_hand_and_handed_over(values, steps, decay, seed):
+    a, b = weight(values), torch.tensor([[2.0]], requires_grad=True)  # of two dtypes
+    path = torch.randn(steps, len(values) + 1, generator=torch.Generator().manual_seed(seed), dtype=REAL)
+    running, mean = RunningMean([a, b], decay), [p.detach().clone() for p in (a, b)]
+    for k, step in enumerate(path):
+        with torch.no_grad():
+            a += step[:-1]
+            b += step[-1]
+        raw = a.detach().clone()
+        running.update(k)
+        assert torch.equal(a, raw)  # until it is handed over the mean stays apart
+        d = min(decay, (1 + k) / (10 + k))
+        mean = [d * m + (1 - d) * p.detach() for m, p in zip(mean, (a, b), strict=True)]
+    running.hand_over()
+    torch.testing.assert_close(a.detach(), mean[0], rtol=1e-11, atol=1e-12)
+    torch.testing.assert_close(b.detach(), mean[1], rtol=1e-5, atol=1e-6)
+    assert a.requires_grad
+    assert b.requires_grad
+    assert (a.is_leaf, b.is_leaf, b.dtype, b.shape) == (True, True, torch.float32, (1, 1))
+
+
+def test_running_mean_starts_from_the_parameters_and_keeps_its_own():
+    w = weight([4.0])
+    running = RunningMean([w], 0.5)
+    with torch.no_grad():
+        w.zero_()
+    running.hand_over()
+    assert w.item() == 4
+    running.update(0)
+    running.hand_over()
+    with torch.no_grad():
+        w.zero_()
+    running.hand_over()  # twice gives the same
+    assert w.item() == 4
+
+
+@pytest.mark.parametrize("decay", [0, 0.0, 1, 1.0, 1.5, -0.1, math.nan, math.inf, True, "0.9", None])
+def test_running_mean_refuses(decay):
+    with pytest.raises(ValueError, match=f"^average must .*, got {re.escape(repr(decay))}$"):
+        RunningMean([weight()], decay)
+
+
+@STEADY
+@given(st.floats(0, 1))
+def test_half_wave_falls_from_one_to_zero(done):
+    assert half_wave(0) == 1
+    assert half_wave(1) == 0
+    assert half_wave(0.5) == pytest.approx(0.5)
+    assert half_wave(done) == pytest.approx(math.cos(math.pi * done / 2) ** 2, abs=1e-15)
+    assert half_wave(done) + half_wave(1 - done) == pytest.approx(1)
+
+
+def test_progress_bar_counts_the_steps(capsys):
+    for progress in (True, False):
+        bar = progress_bar(4, progress)
+        assert list(bar) == [0, 1, 2, 3]
+        bar.close()
+        out, err = capsys.readouterr()
+        assert out == ""
+        assert ("/4" in err) == progress
+        assert err.endswith("\r") == progress
+
+
+@pytest.mark.parametrize("stdin", [True, False])
+def test_progress_bar_shows_in_a_notebook_that_somebody_runs(stdin, monkeypatch):
+    class Shell:
+        class kernel:
+            _allow_stdin = stdin
+
+    monkeypatch.setattr("genlib.training.get_ipython", lambda: Shell)
+    for progress in (True, False):
+        bar = progress_bar(2, progress)
+        assert bar.disable == (not (progress and stdin))
+        bar.close()
+
+
+@STEADY
+@given(st.integers(1, 4), st.integers(0, 12))
+def test_endless_goes_round(count, taken):
+    feed = endless([torch.full((2,), float(k)) for k in range(count)], torch.device("cpu"))
+    assert [next(feed)[0].item() for _ in range(taken)] == [k % count for k in range(taken)]
+
+
+def test_endless_moves_batches_and_keeps_their_form():
+    feed = endless([torch.ones(2), (torch.ones(2), torch.ones(3)), [torch.ones(1)]], torch.device("meta"))
+    one, pair, single = (next(feed) for _ in range(3))
+    assert one.device.type == "meta"
+    assert [part.shape for part in pair] == [(2,), (3,)]
+    assert all(part.device.type == "meta" for part in (*pair, *single))
+    assert type(pair) is type(single) is tuple
+
+
+@pytest.mark.parametrize("batches", [None, 3, len])
+def test_endless_refuses_what_cannot_be_gone_through_at_once(batches):
+    with pytest.raises(ValueError, match="^batches must be an iterable of batches, got "):
+        endless(batches, torch.device("cpu"))  # not at the first batch only
+
+
+def test_endless_ends_where_nothing_comes():
+    for batches, count in (([], 0), (iter([torch.ones(1)]), 1)):
+        feed = endless(batches, torch.device("cpu"))
+        for _ in range(count):
+            next(feed)
+        with pytest.raises(ValueError, match="^batches must yield at least one batch, and again"):
+            next(feed)
 
 
 # batches
