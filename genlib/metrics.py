@@ -40,6 +40,13 @@ class TwoSampleTest(NamedTuple):
     p_value: float
 
 
+class PrecisionRecall(NamedTuple):
+    """Share of the samples that lie among the data, and share of the data that lie among the samples."""
+
+    precision: float
+    recall: float
+
+
 class Comparison(NamedTuple):
     """A sample metric beside its noise floor: mean and standard deviation of the metric between two true samples."""
 
@@ -219,6 +226,36 @@ def classifier_two_sample(x: Tensor, y: Tensor, seed: int = 0) -> TwoSampleTest:
         judge.fit(seen, seen_labels)
     right = judge.predict(held_out) == answers
     return TwoSampleTest(float(right.mean()), float(binom.sf(right.sum() - 1, len(right), 0.5)))
+
+
+def precision_recall(x: Tensor, y: Tensor, k: int = 3) -> PrecisionRecall:
+    """Precision and recall of a sample (Kynkäänniemi et al. 2019, arXiv:1904.06991).
+
+    A point lies among the others if it is as near to one of them as that one's k-th nearest neighbour of its own kind.
+    Precision falls when samples are bad, recall when a part of the data is missing. Both depend on the size of the
+    sample: compare them with those of true data of that size.
+
+    Args:
+        x: (n, D) sample of the model.
+        y: (m, D) sample of the truth.
+        k: which neighbour, less than n and m.
+
+    Raises:
+        ValueError: wrong shapes, NaN, or k is not from 1 to the smaller size less 1.
+    """
+    x, y = _samples(x, y)
+    if check.whole_number("k", k) >= min(len(x), len(y)):
+        raise ValueError(
+            f"k must be less than the {min(len(x), len(y))} points of the smaller sample, got {k}"
+        )
+
+    def among(points: Tensor, others: Tensor) -> float:
+        reach = (
+            _distances(others, others).kthvalue(k + 1, dim=1).values
+        )  # (m,), the nearest is the point itself
+        return (_distances(points, others) <= reach).any(1).double().mean().item()
+
+    return PrecisionRecall(among(x, y), among(y, x))
 
 
 def compare(

@@ -22,6 +22,7 @@ from genlib.metrics import (
     kl_to_truth,
     mmd,
     modes,
+    precision_recall,
     sliced_wasserstein,
 )
 
@@ -455,6 +456,54 @@ def test_sliced_wasserstein_refuses():
 
 
 # classifier two-sample test
+
+
+@given(st.integers(6, 40), st.integers(6, 40), st.integers(1, 4), st.integers(1, 5), st.integers(0, 10**6))
+@settings(deadline=None, max_examples=40)
+def test_precision_and_recall_against_trees(n, m, dims, k, seed):
+    """By k-d trees and counting: a point is among others if it lies in the ball around one of them."""
+    x, y = normal(n, dims, seed=seed), 0.5 + normal(m, dims, seed=seed + 1)
+
+    def among(points, others):
+        tree = scipy.spatial.cKDTree(others)
+        reach = tree.query(others, [k + 1])[0][:, 0]
+        inside = [
+            any(math.dist(p, o) <= r * (1 + 1e-12) for o, r in zip(others, reach, strict=True))
+            for p in points
+        ]
+        return np.mean(inside)
+
+    expected = among(x.tolist(), y.tolist()), among(y.tolist(), x.tolist())
+    assert precision_recall(x, y, k) == pytest.approx(expected, abs=1e-12)
+    assert precision_recall(y, x, k) == pytest.approx(expected[::-1], abs=1e-12)
+
+
+def test_precision_and_recall_of_the_data_themselves_are_1():
+    x = normal(50, 3)
+    assert precision_recall(x, x) == (1.0, 1.0)
+    assert precision_recall(x, x + 100) == (0.0, 0.0)
+
+
+def test_a_missing_mode_costs_recall_and_a_stray_one_precision():
+    left, right = normal(200, 2), normal(200, 2, seed=1) + 50
+    both = torch.cat([left, right])
+    precision, recall = precision_recall(normal(200, 2, seed=2), both)
+    assert precision > 0.8
+    assert 0.4 < recall < 0.5
+    precision, recall = precision_recall(both, normal(200, 2, seed=2))
+    assert 0.4 < precision < 0.5
+    assert recall > 0.8
+
+
+def test_precision_and_recall_refuse():
+    x = normal(5, 2)
+    for k in (0, 5, 2.0):
+        with pytest.raises(ValueError, match="^k must"):
+            precision_recall(x, normal(9, 2), k)
+    with pytest.raises(ValueError, match="^y must have D = 2"):
+        precision_recall(x, normal(9, 3))
+    with pytest.raises(ValueError, match="^x must"):
+        precision_recall(torch.full((5, 2), math.nan), x)
 
 
 def test_classifier_cannot_tell_alike_samples_apart():
