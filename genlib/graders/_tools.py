@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import torch
 from torch import Tensor
@@ -23,3 +23,10 @@ def uniform(seed: int, *shape: int) -> Tensor:
 def asked(answer: Callable[..., object], *arguments: object) -> Callable[[], object]:
     """The answer's reply to the arguments, when it is asked for."""
     return lambda: answer(*arguments)
+
+
+def telling(slips: Mapping[str, object], expected: object) -> dict[str, object]:
+    """The slips that do not happen to give the right answer."""
+    right = torch.as_tensor(expected, **EXACT)
+    pairs = ((slip, torch.as_tensor(wrong, **EXACT)) for slip, wrong in slips.items())
+    return {s: w for s, w in pairs if w.shape != right.shape or not torch.allclose(w, right, atol=2e-3)}
