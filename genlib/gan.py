@@ -29,9 +29,9 @@ class Loss(NamedTuple):
         generator: what the generator pays for a made one.
     """
 
-    real: Callable[[Tensor], Tensor]
-    fake: Callable[[Tensor], Tensor]
-    generator: Callable[[Tensor], Tensor]
+    real: Callable
+    fake: Callable
+    generator: Callable
 
 
 #: The losses by name. With D = sigmoid(f), logsigmoid(f) is log D and logsigmoid(−f) is log(1 − D).
