@@ -252,7 +252,7 @@ def precision_recall(x: Tensor, y: Tensor, k: int = 3) -> PrecisionRecall:
     def among(points: Tensor, others: Tensor) -> float:
         reach = (
             _distances(others, others).kthvalue(k + 1, dim=1).values
-        )  # (m,), the nearest is the point itself
+        )  # (m,), the first is the point itself
         return (_distances(points, others) <= reach).any(1).double().mean().item()
 
     return PrecisionRecall(among(x, y), among(y, x))

@@ -10,8 +10,6 @@ from test_graders_flows import said
 from test_graders_vae import single
 from torch.nn import functional
 
-from genlib import checks
-
 
 def judge(p, q, r):
     return torch.sigmoid(p.log() - q.log() + math.log(r) - math.log(1 - r))
@@ -103,13 +101,6 @@ def test_right_answers_are_graded_right(label, answer, capsys):
 @pytest.mark.parametrize(("label", "answer"), ANSWERS)
 def test_right_answers_in_single_precision_are_graded_right(label, answer, capsys):
     assert said(capsys, label, single(answer)).startswith("right")
-
-
-@pytest.mark.parametrize("label", sorted({label for label, _ in ANSWERS}))
-def test_no_slip_is_the_right_answer(label):
-    checks.grade(label, None)  # so that the graders are there
-    for case in checks._graders[label](lambda *given: None):
-        assert not [s for s, wrong in case.slips.items() if checks._matches(wrong, case.expected, case.atol)]
 
 
 def test_the_batches_given_carry_no_gradients(capsys):

@@ -8,6 +8,7 @@ import torch
 from scipy import special, stats
 from sklearn.neighbors import NearestNeighbors
 from test_graders_flows import said
+from test_graders_gan import ANSWERS as OF_THE_GAME
 from test_graders_vae import single
 
 from genlib import checks, metrics
@@ -93,7 +94,7 @@ def test_right_answers_in_single_precision_are_graded_right(label, answer, capsy
     assert said(capsys, label, single(answer)).startswith("right")
 
 
-@pytest.mark.parametrize("label", sorted({label for label, _ in ANSWERS}))
+@pytest.mark.parametrize("label", sorted({label for label, _ in ANSWERS + OF_THE_GAME}))
 def test_no_slip_is_the_right_answer(label):
     checks.grade(label, None)  # so that the graders are there
     for case in checks._graders[label](lambda *given: None):
