@@ -96,7 +96,7 @@ def events(name: str, x: object, event_shape: Sequence[int]) -> Tensor:
     if len(event) > x.ndim or tuple(x.shape[x.ndim - len(event) :]) != event:
         wanted = "(..., " + ", ".join(map(str, event)) + ")"
         raise ValueError(f"{name} must have shape {wanted}, got {tuple(x.shape)}")
-    if x.is_floating_point() and torch.isnan(x).any():
+    if x.is_floating_point() and not holds(~torch.isnan(x).any()):
         raise ValueError(f"{name} must not hold NaN, got {int(torch.isnan(x).sum())} of them")
     return x
 

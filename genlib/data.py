@@ -58,6 +58,11 @@ class PlanarSource(Source):
     detail: float
     _like: Tensor  # has the source's device and dtype
 
+    def score(self, x: Tensor) -> Tensor:
+        """Gradient of the log-density in x, (B, 2) → (B, 2), by automatic differentiation of `log_prob`."""
+        x = check.real_events("x", x, self.event_shape)
+        return torch.func.grad(lambda x: self.log_prob(x).sum())(x)
+
     def entropy(self) -> Tensor:
         """Entropy in nats by the midpoint rule on a grid of step detail / 3 over `box`, summed in float64.
 
@@ -151,6 +156,16 @@ class GaussianMixture(PlanarSource):
         x = check.real_events("x", x, self.event_shape)
         return torch.logsumexp(self.weights.log() + _round_normal(x, self.means, self.scale), -1)
 
+    def score(self, x: Tensor) -> Tensor:
+        """Gradient of the log-density in x, exact, (B, D) → (B, D): the pull of each centre, by its share."""
+        x = check.real_events("x", x, self.event_shape)
+        return _pull(x, self.weights.log(), self.means, self.scale)
+
+    def noised(self, sigma: float) -> GaussianMixture:
+        """The mixture after round normal noise of deviation `sigma` was added: the same, but wider."""
+        sigma = check.positive("sigma", sigma)
+        return GaussianMixture(self.means, (self.scale**2 + sigma**2).sqrt(), self.weights)
+
     def entropy(self) -> Tensor:
         """Entropy in nats: the closed form for one Gaussian, else a grid sum in the plane (see `PlanarSource`)."""
         if len(self.means) == 1:
@@ -213,6 +228,11 @@ class NoisyCurve(PlanarSource):
         x = check.real_events("x", x, self.event_shape)
         scale = self._nodes.new_tensor(self.scale)
         return torch.logsumexp(self._log_weights + _round_normal(x, self._nodes, scale), -1)
+
+    def score(self, x: Tensor) -> Tensor:
+        """Gradient of the log-density in x, by the same quadrature, (B, 2) → (B, 2)."""
+        x = check.real_events("x", x, self.event_shape)
+        return _pull(x, self._log_weights, self._nodes, self._nodes.new_tensor(self.scale))
 
 
 class Rings(PlanarSource):
@@ -520,6 +540,13 @@ def _round_normal(x: Tensor, means: Tensor, scale: Tensor) -> Tensor:
     squared = sum((x[..., d, None] - means[:, d]) ** 2 for d in range(means.shape[-1]))  # (..., K)
     dims = means.shape[-1]
     return -0.5 * squared / scale**2 - dims * (scale.log() + 0.5 * math.log(2 * math.pi))
+
+
+def _pull(x: Tensor, log_weights: Tensor, means: Tensor, scale: Tensor) -> Tensor:
+    """Score of a mixture of K round Gaussians: the pull of each centre, by its share, (..., D) → (..., D)."""
+    share = (log_weights + _round_normal(x, means, scale)).softmax(-1)  # (..., K)
+    pull = share / scale**2
+    return pull @ means.to(x) - pull.sum(-1, keepdim=True) * x
 
 
 def _turn(x: Tensor, angle: Tensor) -> Tensor:

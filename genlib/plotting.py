@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from cycler import cycler
 from matplotlib.axes import Axes
+from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 from torch import Tensor
 
@@ -22,6 +23,7 @@ from genlib.training import History
 
 BLUE, ORANGE, GREEN, PURPLE, SKY, GREY = "#0072B2", "#D55E00", "#009E73", "#AA4499", "#56B4E9", "#5F6368"
 _HATCHES = ("", "///", "...", "xx")
+_PALE = LinearSegmentedColormap.from_list("pale", ["#FFFFFF", SKY])
 
 
 def use_style() -> None:
@@ -120,6 +122,57 @@ def points(ax: Axes, x: Tensor, box: Box, label: str | None = None, colour: str 
     if x.shape[1] != 2:
         raise ValueError(f"x must have shape (n, 2), got {tuple(x.shape)}")
     ax.scatter(x[:, 0], x[:, 1], s=4, alpha=0.5, color=colour, linewidths=0, label=label)
+    ax.set(xlim=box[0], ylim=box[1])
+    return _plane(ax)
+
+
+def field(
+    ax: Axes,
+    score: Callable[[Tensor], Tensor],
+    box: Box,
+    size: int = 17,
+    under: object | None = None,
+    colour: str = ORANGE,
+) -> Axes:
+    """Draw a score as arrows. Lengths are squashed: an arrow twice as long stands for a score four times as large.
+
+    Args:
+        ax: where to draw.
+        score: (B, 2) → (B, 2).
+        box: ((left, right), (bottom, top)), in data units.
+        size: arrows along each axis.
+        under: anything with ``log_prob``, whose density is drawn below the arrows in pale blue.
+        colour: of the arrows.
+
+    Raises:
+        ValueError: size < 1, the score returns another shape or is not finite, or `under` has no ``log_prob``.
+    """
+    feet = lattice(box, size).float()  # (size², 2)
+    with torch.no_grad():
+        arrows = check.points("score(x)", score(feet)).cpu()
+        if arrows.shape != feet.shape:
+            raise ValueError(f"score must return shape {tuple(feet.shape)}, got {tuple(arrows.shape)}")
+        if under is not None:
+            if not callable(getattr(under, "log_prob", None)):
+                raise ValueError(f"under must have a method log_prob, got {type(under).__name__}")
+            p = under.log_prob(lattice(box, 120).float()).exp().cpu().numpy()
+            extent = (*box[0], *box[1])
+            ax.imshow(
+                p.reshape(120, 120), origin="lower", extent=extent, interpolation="bilinear", cmap=_PALE
+            )
+    length = torch.linalg.vector_norm(arrows, dim=1, keepdim=True)
+    squashed = arrows / length.sqrt().clamp(min=1e-12)
+    longest = 1.3 * (box[0][1] - box[0][0]) / size
+    scale = squashed.norm(dim=1).max().clamp(min=1e-12).item() / longest
+    ax.quiver(
+        *feet.cpu().numpy().T,
+        *squashed.numpy().T,
+        angles="xy",
+        scale_units="xy",
+        scale=scale,
+        color=colour,
+        width=0.005,
+    )
     ax.set(xlim=box[0], ylim=box[1])
     return _plane(ax)
 

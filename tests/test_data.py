@@ -220,6 +220,52 @@ def test_gradient_agrees_with_finite_differences(name):
 
 
 @planar
+def test_score_is_the_gradient(name):
+    source = PLANAR[name](dtype=REAL)
+    x = near(source, 11).requires_grad_()
+    value = source.log_prob(x)
+    expected = torch.autograd.grad(value.sum(), x)[0] if value.requires_grad else torch.zeros_like(x)
+    x = x.detach()
+    for grad in (True, False):
+        with torch.set_grad_enabled(grad):
+            score = source.score(x)
+            assert torch.is_grad_enabled() == grad
+        assert (score.shape, score.dtype, score.requires_grad) == (x.shape, REAL, False)
+        tolerance = 1e-9 * (1 + expected.abs().max().item())
+        torch.testing.assert_close(score, expected, rtol=0, atol=tolerance)
+    torch.testing.assert_close(source.score(x[0]), expected[0], rtol=0, atol=tolerance)
+    torch.testing.assert_close(
+        source.score(x.reshape(4, 5, 2)), expected.reshape(4, 5, 2), rtol=0, atol=tolerance
+    )
+
+
+@smooth
+def test_score_can_be_differentiated(name):
+    source = PLANAR[name](dtype=REAL)
+    x = source.sample((4,), generator=seeded(12)).requires_grad_()
+    assert torch.autograd.gradcheck(source.score, x)
+
+
+@planar
+def test_score_is_finite_in_single_precision(name):
+    source = PLANAR[name](dtype=torch.float32)
+    x = torch.cat(
+        [torch.zeros(1, 2), source.sample((200,), generator=seeded(8)), torch.tensor([[1e4, -1e6]])]
+    )
+    score = source.score(x)
+    assert score.dtype == torch.float32
+    assert torch.isfinite(score).all()
+
+
+@planar
+def test_score_refuses_bad_points(name):
+    source = PLANAR[name]()
+    for x in (torch.zeros(3), torch.zeros(2, 3), torch.tensor([[0.0, math.nan]])):
+        with pytest.raises(ValueError, match="^x must"):
+            source.score(x)
+
+
+@planar
 def test_gradient_is_finite_at_the_centre_and_on_samples(name):
     source = PLANAR[name]()
     x = torch.cat([torch.zeros(1, 2), source.sample((500,), generator=seeded(8))]).requires_grad_()
@@ -378,6 +424,89 @@ def test_mixture_knows_no_order_no_origin_and_no_unit(parameters, seed, unit):
         (data.GaussianMixture(unit * means, unit * scale, weights), unit * x, dims * math.log(unit)),
     ):
         torch.testing.assert_close(other.log_prob(y) + jacobian, source.log_prob(x), rtol=0, atol=1e-9)
+
+
+@STEADY
+@given(st.sampled_from([1, 2, 5]).flatmap(lambda dims: mixtures(dims)), SEEDS)
+def test_score_of_a_mixture_is_exact(parameters, seed):
+    source = data.GaussianMixture(*parameters)
+    means, scale, weights = parameters
+    x = near(source, seed).requires_grad_()
+    (expected,) = torch.autograd.grad(source.log_prob(x).sum(), x, create_graph=True)
+    score = source.score(x)
+    tolerance = 1e-9 * (1 + expected.abs().max().item())
+    torch.testing.assert_close(score, expected, rtol=0, atol=tolerance)
+    parts = (
+        scipy.stats.norm.pdf(x.detach()[:, None], means, scale[:, None]).prod(-1) * weights.numpy()
+    )  # (B, K)
+    pulls = (means - x.detach()[:, None]) / scale[:, None] ** 2  # (B, K, D)
+    by_hand = (parts[..., None] * pulls.numpy()).sum(1) / parts.sum(1, keepdims=True)
+    np.testing.assert_allclose(score.detach(), by_hand, rtol=0, atol=tolerance)
+    for d in range(x.shape[1]):  # and its Jacobian
+        ours, theirs = (
+            torch.autograd.grad(s[:, d].sum(), x, retain_graph=True)[0] for s in (score, expected)
+        )
+        torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-7 * (1 + theirs.abs().max().item()))
+
+
+@STEADY
+@given(mixtures(), SEEDS, st.floats(0.0, 6.0))
+def test_score_of_a_mixture_is_finite_far_away(parameters, seed, power):
+    means, scale, _ = parameters
+    source = data.GaussianMixture(means.float(), scale.float())
+    x = 10**power * torch.nn.functional.normalize(
+        torch.randn(5, means.shape[1], generator=seeded(seed)), dim=1
+    )
+    score = source.score(x)
+    assert (score.dtype, score.shape) == (torch.float32, x.shape)
+    assert torch.isfinite(score).all()
+    one = data.GaussianMixture(means[:1].float(), scale[0].float()).score(x)
+    torch.testing.assert_close(one, (means[0].float() - x) / scale[0].float() ** 2, rtol=1e-4, atol=1e-3)
+
+
+def test_score_of_a_mixture_knows_whole_numbers_and_modes_of_weight_zero():
+    source = data.GaussianMixture([[0.0, 0.0], [3.0, 1.0]], 1.0, [1.0, 0.0])
+    whole = torch.tensor([[3, 1], [-2, 0]])
+    torch.testing.assert_close(source.score(whole), -whole.float())
+    for x in ([[0.0, 0.0]], torch.zeros(2, 3)):
+        with pytest.raises(ValueError, match="^x must"):
+            source.score(x)
+
+
+@STEADY
+@given(mixtures(), st.floats(0.05, 3.0), SEEDS)
+def test_noised_mixture_is_wider_and_keeps_the_rest(parameters, sigma, seed):
+    means, scale, weights = parameters
+    source = data.GaussianMixture(*parameters)
+    noised = source.noised(sigma)
+    assert isinstance(noised, data.GaussianMixture)
+    torch.testing.assert_close(noised.means, means, rtol=0, atol=0)
+    torch.testing.assert_close(noised.weights, weights, rtol=0, atol=0)
+    torch.testing.assert_close(noised.scale, torch.hypot(scale, torch.tensor(sigma, dtype=REAL)))
+    torch.testing.assert_close(source.scale, scale, rtol=0, atol=0)  # the source is left as it was
+    x = near(source, seed)
+    twice = noised.noised(2 * sigma).log_prob(x)
+    torch.testing.assert_close(twice, source.noised(math.sqrt(5) * sigma).log_prob(x), rtol=0, atol=1e-9)
+    single = data.GaussianMixture(means.float(), scale.float(), weights.float()).noised(torch.tensor(sigma))
+    assert single.sample((2,), generator=seeded()).dtype == torch.float32
+
+
+@FEW
+@given(mixtures(dims=1), st.floats(0.1, 2.0))
+def test_noised_mixture_is_the_convolution(parameters, sigma):
+    source = data.GaussianMixture(*parameters)
+    ((low, high),) = source.box
+    x = torch.linspace(low, high, 4001, dtype=REAL)
+    p = source.log_prob(x[:, None]).exp() * (x[1] - x[0])
+    y = torch.linspace(low, high, 7, dtype=REAL)
+    noise = torch.distributions.Normal(y[:, None], torch.tensor(sigma, dtype=REAL)).log_prob(x).exp()
+    torch.testing.assert_close(source.noised(sigma).log_prob(y[:, None]).exp(), noise @ p, rtol=0, atol=1e-10)
+
+
+@pytest.mark.parametrize("sigma", [0, 0.0, -1.0, math.nan, math.inf, True, "1", None, torch.ones(2)])
+def test_noise_is_above_0(sigma):
+    with pytest.raises(ValueError, match="^sigma must be a .*above 0, got "):
+        data.ring().noised(sigma)
 
 
 @STEADY

@@ -255,6 +255,35 @@ def test_bent_grid_refuses(ax):
         plotting.bent_grid(ax, lambda z: z * math.nan)
 
 
+@FEW
+@given(st.floats(0.5, 5), st.integers(2, 9), st.booleans(), SEEDS)
+def test_field_draws_the_score_at_a_lattice(reach, size, under, seed):
+    A = torch.randn(2, 2, generator=seeded(seed), requires_grad=True)
+    box = ((-reach, reach), (-reach, 2 * reach))
+    with axes() as ax:
+        source = data.GaussianMixture([[0.0, 0.0]], 1.0) if under else None
+        assert plotting.field(ax, lambda x: x @ A.T, box, size, source) is ax
+        (arrows,) = (c for c in ax.collections if isinstance(c, mpl.quiver.Quiver))
+        feet = data.lattice(box, size)
+        np.testing.assert_allclose(arrows.XY, feet.numpy(), atol=1e-6)
+        exact = feet @ A.detach().double().T
+        drawn = torch.from_numpy(np.stack([arrows.U, arrows.V], 1)).double()
+        np.testing.assert_allclose(drawn * drawn.norm(dim=1, keepdim=True), exact, atol=1e-4)
+        assert len(ax.images) == under
+        assert ax.get_xlim() == box[0] and ax.get_ylim() == box[1]
+
+
+def test_field_refuses(ax):
+    with pytest.raises(ValueError, match="^size must"):
+        plotting.field(ax, lambda x: x, BOX, size=0)
+    with pytest.raises(ValueError, match="^score must return shape"):
+        plotting.field(ax, lambda x: x[:, :1], BOX)
+    with pytest.raises(ValueError, match=r"^score\(x\) must hold finite numbers"):
+        plotting.field(ax, lambda x: x / 0, BOX)
+    with pytest.raises(ValueError, match="^under must have a method log_prob"):
+        plotting.field(ax, lambda x: x, BOX, under=3)
+
+
 # loss curves
 
 
