@@ -49,7 +49,7 @@ def implicit_loss(score: Score, x: Tensor) -> Tensor:
 
 
 def sliced_loss(score: Score, x: Tensor, probes: int = 1) -> Tensor:
-    """The same with `hutchinson` in place of the trace, (B, *E) → (B,) (Song et al. 2019, arXiv:1905.07088)."""
+    """The same with `hutchinson` for the trace, (B, *E) → (B,) (SSM-VR in Song et al. 2019, arXiv:1905.07088)."""
     return hutchinson(score, x, probes) + 0.5 * _squared(score(x))
 
 
@@ -214,9 +214,10 @@ def annealed_langevin(
     hold: Hold | None = None,
     after: Callable[[int, Tensor], None] | None = None,
 ) -> Tensor:
-    r"""Langevin dynamics at one noise level after the other (Song and Ermon 2019, arXiv:1907.05600, algorithm 1).
+    """Langevin dynamics at one noise level after the other (after Song and Ermon 2019, arXiv:1907.05600, algorithm 1).
 
-    At level σ the step is η = step · σ². After the last level the noise that is left is taken off by `denoise`.
+    At level σ the step is η = step · σ². After the last level the noise that is left is taken off by `denoise`, after
+    Jolicoeur-Martineau et al. 2021 (arXiv:2009.05475).
 
     Args:
         score: of the noised data at level σ, (B, *E) and a number → (B, *E).
