@@ -133,7 +133,7 @@ def ring_model(source: data.GaussianMixture) -> tuple[score.ScoreModel, float]:
     """The lesson's model of the ring at all levels, trained, and the seconds."""
     spread = source.sample((50_000,)).square().mean().sqrt().item()
     model = score.ScoreModel(Net(2, 64), (2,), RING_LEVELS, spread)
-    return model, clocked(model.loss, model, draws(source, 512), 3000, lr=1e-2, average=0.998)
+    return model, clocked(model.loss, model, draws(source, 512), 4000, lr=1e-2, average=0.998)
 
 
 def shares(seeds: Sequence[int]) -> None:
