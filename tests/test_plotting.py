@@ -270,7 +270,8 @@ def test_field_draws_the_score_at_a_lattice(reach, size, under, seed):
         drawn = torch.from_numpy(np.stack([arrows.U, arrows.V], 1)).double()
         np.testing.assert_allclose(drawn * drawn.norm(dim=1, keepdim=True), exact, atol=1e-4)
         assert len(ax.images) == under
-        assert ax.get_xlim() == box[0] and ax.get_ylim() == box[1]
+        assert ax.get_xlim() == box[0]
+        assert ax.get_ylim() == box[1]
 
 
 def test_field_refuses(ax):
