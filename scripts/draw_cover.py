@@ -218,12 +218,11 @@ def draw_implicit(source: data.Source) -> list[str]:
 def draw_score(source: data.Source) -> list[str]:
     """The gradient of the log-density, as arrows; long ones are cut short, and the moons are only hinted at."""
     _, _, points = lattice(17, 10)
-    points.requires_grad_()
-    (score,) = torch.autograd.grad(source.log_prob(points).sum(), points)
+    score = source.score(points)
     length = score.norm(dim=-1, keepdim=True)
     step = (score / length * 11 * torch.tanh(length / 12)).numpy() * (1, -1)
     shaft = []
-    for tip, arrow in zip(on_page(points.detach().numpy()) + step / 2, step, strict=True):
+    for tip, arrow in zip(on_page(points.numpy()) + step / 2, step, strict=True):
         across = np.array([-arrow[1], arrow[0]])
         barbs = [tip - 0.4 * arrow + 0.26 * across, tip, tip - 0.4 * arrow - 0.26 * across]
         shaft.append(path(np.array([tip - arrow, tip])) + path(np.array(barbs)))
