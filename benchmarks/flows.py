@@ -39,6 +39,7 @@ from torch.nn import functional
 
 from genlib import data, flows, metrics
 from genlib.discrete import smoothed
+from genlib.scorecard.images import LEVELS, PIXELS, front, glow, image_splines, shifted
 from genlib.training import fit, minibatches
 
 COMMON = {"average": 0.99, "clip": 5.0, "progress": False}  # as in the lessons
@@ -337,49 +338,7 @@ def distil_table(seeds: Sequence[int]) -> Iterator[str]:
     yield row("mean", written(over_seeds(taught)), written(over_seeds(learnt)), *cells)
 
 
-LEVELS, PIXELS = 17, 64
 IMAGES = {"optimizer": partial(torch.optim.Adam, betas=(0.9, 0.99)), **COMMON}
-
-
-def front(probs: Tensor) -> list[flows.Layer]:
-    """The fixed layers from the line to the data, from shares (*E, LEVELS) of the levels at each pixel."""
-    curves = flows.Entrywise(flows.Histogram(LEVELS), probs.log())
-    return [flows.Probit(), curves.requires_grad_(False)]
-
-
-def step(channels: int, size: int) -> list[flows.Layer]:
-    """One step of Glow."""
-    mask = flows.channelwise(channels, size, size)
-    net = flows.ConvNet(mask, count=2, hidden=64)
-    return [
-        flows.Coupling(mask, flows.Affine(limit=2.0), net),
-        flows.Conv1x1LU(channels),
-        flows.ActNorm(channels),
-    ]
-
-
-def glow(soft: Tensor) -> flows.Dequantised:
-    """The lesson's small Glow."""
-    inside = [layer for _ in range(4) for layer in step(8, 2)]
-    coarse = flows.Stack([flows.Inverse(flows.Squeeze()), *inside, flows.Squeeze()])
-    outer = [layer for _ in range(4) for layer in step(4, 4)]
-    squeezed = flows.Stack(
-        [flows.Inverse(flows.Squeeze()), flows.HalfOfChannels(coarse), *outer, flows.Squeeze()]
-    )
-    return flows.Dequantised(flows.Flow([squeezed, *front(soft[None])], (1, 8, 8)), LEVELS)
-
-
-def image_splines(soft: Tensor, bins: int = 3, dropout: float = 0.3) -> flows.Dequantised:
-    """The lesson's flow of eight spline couplings."""
-    row, column = torch.meshgrid(torch.arange(8), torch.arange(8), indexing="ij")
-    patterns = (flows.checkerboard(8, 8)[0], row % 2 == 0, column % 2 == 0, row < 4)
-    spline = flows.Spline(bins, bound=3.0, least=0.05)
-    couplings = [
-        flows.Coupling(mask, spline, flows.MLP(32, 32, spline.count, (128, 128), nn.SiLU, dropout))
-        for pattern in patterns
-        for mask in (pattern, ~pattern)
-    ]
-    return flows.Dequantised(flows.Flow([*couplings, *front(soft)], (8, 8)), LEVELS)
 
 
 class LearntNoise(nn.Module):
@@ -429,15 +388,6 @@ def pixelwise(shares: Tensor) -> flows.Dequantised:
     layer = flows.MaskedAutoregressive(PIXELS, flows.Histogram(LEVELS))
     layer.net = nn.Sequential(Whole(), flows.MADE(PIXELS, 5, hidden=(512,), dropout=0.5), Tilt(shares))
     return flows.Dequantised(flows.Flow([flows.Probit(), layer], (PIXELS,)), LEVELS)
-
-
-def shifted(x: Tensor, share: float) -> Tensor:
-    """Move a share of the images by up to one pixel, (B, 8, 8) → (B, 8, 8)."""
-    n = len(x)
-    move = torch.randint(-1, 2, (2, n, 1)) * (torch.rand(n, 1) < share)
-    rows, columns = 1 + torch.arange(8) + move  # (n, 8) each
-    which = torch.arange(n)[:, None, None]
-    return functional.pad(x, (1, 1, 1, 1))[which, rows[:, :, None], columns[:, None, :]]
 
 
 class DigitRun(NamedTuple):

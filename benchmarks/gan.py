@@ -22,7 +22,7 @@ import torch
 from torch import Tensor, nn
 
 from genlib import data, gan, metrics
-from genlib.training import minibatches
+from genlib.scorecard.images import Ink, Scaled, blurred
 
 STEPS = 16_000
 RECIPES: dict[str, tuple[str, str, dict[str, float]]] = {
@@ -101,28 +101,6 @@ def losses(seeds: Sequence[int]) -> None:
             )
 
 
-class Ink(nn.Module):
-    """Real numbers → grey levels from 0 to 16."""
-
-    def forward(self, h: Tensor) -> Tensor:
-        """Squash."""
-        return 16 * torch.sigmoid(h)
-
-
-class Scale(nn.Module):
-    """Grey levels → numbers from −1 to 1."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Scale."""
-        return x / 8 - 1
-
-
-def blurred(images: Tensor) -> Iterator[Tensor]:
-    """Batches with uniform noise on the grey levels."""
-    for x in minibatches(images, 128):
-        yield x + torch.rand_like(x) - 0.5
-
-
 def digits(seeds: Sequence[int]) -> None:
     """Print a row for each seed, with R1 and without."""
     images = data.digits().train.images.flatten(1).float()
@@ -133,7 +111,7 @@ def digits(seeds: Sequence[int]) -> None:
             torch.manual_seed(seed)
             hidden = [nn.Linear(16, 128), nn.BatchNorm1d(128), nn.ReLU()]
             hidden += [nn.Linear(128, 128), nn.BatchNorm1d(128), nn.ReLU()]
-            critic = nn.Sequential(Scale(), nn.Linear(64, 128), nn.ReLU(), nn.Linear(128, 128), nn.ReLU())
+            critic = nn.Sequential(Scaled(), nn.Linear(64, 128), nn.ReLU(), nn.Linear(128, 128), nn.ReLU())
             model = gan.GAN(
                 nn.Sequential(*hidden, nn.Linear(128, 64), Ink()), critic.append(nn.Linear(128, 1)), 16
             )

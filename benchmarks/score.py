@@ -22,68 +22,15 @@ from collections.abc import Callable, Iterator, Sequence
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import gelu, pixel_shuffle, silu
 
 from genlib import data, flows, gan, metrics, score
+from genlib.scorecard.images import NOISE_LEVELS, ImageNet, decaying
+from genlib.scorecard.points import ScoreNet
 from genlib.training import fit, minibatches
 
 SHARES = [0.3, 0.05, 0.2, 0.05, 0.15, 0.05, 0.15, 0.05]
 RING_LEVELS = score.geometric_levels(4.0, 0.03, 40)
-DIGIT_LEVELS = score.geometric_levels(3.0, 0.05, 30)
 STEP = 0.2
-
-
-def waves(log_sigma: Tensor) -> Tensor:
-    """The noise level as sines and cosines, (B,) → (B, 8)."""
-    angle = log_sigma[:, None] * torch.tensor([0.5, 1.0, 2.0, 4.0])
-    return torch.cat([angle.sin(), angle.cos()], 1)
-
-
-class Net(nn.Module):
-    """The lesson's network of the plane, or of digits without convolutions."""
-
-    def __init__(self, dims: int, width: int) -> None:
-        super().__init__()
-        self.hidden = nn.ModuleList(nn.Linear(n + 8, width) for n in (dims, width, width))
-        self.last = nn.Linear(width + 8, dims)
-
-    def forward(self, x: Tensor, log_sigma: Tensor) -> Tensor:
-        """Points (B, D) and log σ (B,) → (B, D)."""
-        level = waves(log_sigma)
-        for i, layer in enumerate(self.hidden):
-            h = gelu(layer(torch.cat([x, level], 1)))
-            x = x + h if i else h
-        return self.last(torch.cat([x, level], 1))
-
-
-class ImageNet(nn.Module):
-    """The lesson's network of digits: convolutions, and one dense layer for the whole."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.first = nn.Conv2d(1, 16, 3, padding=1)
-        self.down = nn.Conv2d(16, 48, 2, stride=2)
-        self.level = nn.Linear(8, 48)
-        self.near = nn.Conv2d(48, 48, 3, padding=1)
-        self.whole = nn.Linear(16 * 48 + 8, 64)
-        self.back = nn.Linear(64, 16 * 48)
-        self.up = nn.Conv2d(48, 4 * 16, 1)
-        self.mix = nn.Conv2d(16, 16, 3, padding=1)
-        self.last = nn.Conv2d(16, 1, 3, padding=1)
-        self.drop = nn.Dropout(0.1)
-        nn.init.zeros_(self.last.weight)
-
-    def forward(self, x: Tensor, log_sigma: Tensor) -> Tensor:
-        """Images (B, 64) and log σ (B,) → (B, 64)."""
-        level = waves(log_sigma)
-        fine = self.first(x.reshape(-1, 1, 8, 8))
-        coarse = self.down(silu(fine)) + self.level(level)[:, :, None, None]
-        seen = self.drop(silu(coarse))
-        gate = silu(self.whole(torch.cat([seen.flatten(1), level], 1)))
-        coarse = coarse + silu(self.near(seen) + self.back(gate).view_as(seen))
-        fine = fine + pixel_shuffle(self.up(silu(coarse)), 2)
-        fine = fine + self.mix(silu(fine))
-        return self.last(silu(fine)).flatten(1)
 
 
 def plain_net() -> nn.Sequential:
@@ -133,7 +80,7 @@ def ring(seeds: Sequence[int]) -> None:
 def ring_model(source: data.GaussianMixture) -> tuple[score.ScoreModel, float]:
     """The lesson's model of the ring at all levels, trained, and the seconds."""
     spread = source.sample((50_000,)).square().mean().sqrt().item()
-    model = score.ScoreModel(Net(2, 64), (2,), RING_LEVELS, spread)
+    model = score.ScoreModel(ScoreNet(2, 64), (2,), RING_LEVELS, spread)
     return model, clocked(model.loss, model, draws(source, 512), 4000, lr=1e-2, average=0.998)
 
 
@@ -160,14 +107,9 @@ def shares(seeds: Sequence[int]) -> None:
             print(f"| {name} | {seed} | {seconds:.1f} | {row} |", flush=True)
 
 
-def dense() -> Net:
+def dense() -> ScoreNet:
     """Three dense layers of 256."""
-    return Net(64, 256)
-
-
-def decaying(parameters: list[Tensor], lr: float) -> torch.optim.Optimizer:
-    """AdamW with the lesson's decay."""
-    return torch.optim.AdamW(parameters, lr=lr, weight_decay=0.2)
+    return ScoreNet(64, 256)
 
 
 def digits(seeds: Sequence[int]) -> None:
@@ -187,7 +129,7 @@ def digits(seeds: Sequence[int]) -> None:
     ):
         for seed in seeds:
             torch.manual_seed(seed)
-            model = score.ScoreModel(net(), (64,), DIGIT_LEVELS, spread)
+            model = score.ScoreModel(net(), (64,), NOISE_LEVELS, spread)
             batches = minibatches((images - mean) / 8, 128)
             settings = {"lr": lr, "average": 0.998, "optimizer": decaying}
             seconds = clocked(model.loss, model, batches, steps, **settings)
@@ -209,11 +151,11 @@ def speed(seeds: Sequence[int]) -> None:
     hidden = [nn.Linear(16, 128), nn.BatchNorm1d(128), nn.ReLU()]
     hidden += [nn.Linear(128, 128), nn.BatchNorm1d(128), nn.ReLU()]
     splines = [flows.MaskedAutoregressive(2, flows.Spline(16, bound=3.5), hidden=(60, 60)) for _ in range(3)]
-    digit_model = score.ScoreModel(ImageNet(), (64,), DIGIT_LEVELS).eval()
+    digit_model = score.ScoreModel(ImageNet(), (64,), NOISE_LEVELS).eval()
     models = {
         "plane: adversarial network": gan.GAN(plane, plane, 2).sample,
         "plane: flow of three splines": flows.Flow(splines, (2,)).sample,
-        "plane: annealed Langevin, 801 passes": score.ScoreModel(Net(2, 64), (2,), RING_LEVELS).sample,
+        "plane: annealed Langevin, 801 passes": score.ScoreModel(ScoreNet(2, 64), (2,), RING_LEVELS).sample,
         "digits: adversarial network": gan.GAN(nn.Sequential(*hidden, nn.Linear(128, 64)), plane, 16)
         .eval()
         .sample,

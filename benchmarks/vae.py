@@ -25,6 +25,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from genlib import data, vae
+from genlib.scorecard.images import Scaled, Tilt, network
 from genlib.training import fit, minibatches
 
 LATENT, HIDDEN, STEPS, WARM = 16, 512, 1000, 300
@@ -40,36 +41,6 @@ class Run(NamedTuple):
     test_bound: float
 
 
-class Scaled(nn.Module):
-    """Grey levels (B, 8, 8) → numbers from −1 to 1 (B, 64)."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Scale and flatten."""
-        return x.flatten(1) / 8 - 1
-
-
-class Tilt(nn.Module):
-    """Two numbers a pixel tilt its histogram, as in the lesson: (B, 128) → logits (B, 8, 8, 17)."""
-
-    def __init__(self, images: Tensor) -> None:
-        super().__init__()
-        counts = functional.one_hot(images, 17).sum(0) + 0.5  # (8, 8, 17)
-        self.log_h = nn.Parameter((counts / counts.sum(-1, keepdim=True)).log())
-        level = torch.arange(17) / 8 - 1
-        self.curves = nn.Parameter(torch.stack([level, level**2]))  # (2, 17)
-
-    def forward(self, tilts: Tensor) -> Tensor:
-        """Add the tilts to the logarithm of the histogram."""
-        return self.log_h + tilts.reshape(-1, 8, 8, 2) @ self.curves
-
-
-def network(inputs: int, outputs: int, dropout: float = 0.0) -> nn.Sequential:
-    """One hidden layer; the outputs start without a bias."""
-    last = nn.Linear(HIDDEN, outputs)
-    nn.init.zeros_(last.bias)
-    return nn.Sequential(nn.Linear(inputs, HIDDEN), nn.SiLU(), nn.Dropout(dropout), last)
-
-
 def shifted(x: Tensor, share: float = 0.3) -> Tensor:
     """Move about that share of the images (B, 8, 8) by up to one pixel."""
     wide = functional.pad(x, (1, 1, 1, 1))
@@ -82,8 +53,8 @@ def shifted(x: Tensor, share: float = 0.3) -> Tensor:
 def train(prior: nn.Module, warm: int) -> tuple[vae.VAE, float]:
     """A model of the digits, and the seconds that its training took."""
     images = data.digits().train.images
-    encoder = vae.NormalNet(nn.Sequential(Scaled(), network(64, 2 * LATENT)))
-    decoder = vae.CategoricalNet(nn.Sequential(network(LATENT, 128, 0.1), Tilt(images)))
+    encoder = vae.NormalNet(nn.Sequential(Scaled(), network(64, 2 * LATENT, HIDDEN)))
+    decoder = vae.CategoricalNet(nn.Sequential(network(LATENT, 128, HIDDEN, 0.1), Tilt(images)))
     model, step = vae.VAE(encoder, decoder, prior), itertools.count(1)
 
     def loss(x: Tensor) -> Tensor:

@@ -6,6 +6,7 @@ any common form of colour blindness can tell apart; lines and bars also differ i
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 
 import matplotlib.pyplot as plt
@@ -24,6 +25,8 @@ from genlib.training import History
 BLUE, ORANGE, GREEN, PURPLE, SKY, GREY = "#0072B2", "#D55E00", "#009E73", "#AA4499", "#56B4E9", "#5F6368"
 _HATCHES = ("", "///", "...", "xx")
 _PALE = LinearSegmentedColormap.from_list("pale", ["#FFFFFF", SKY])
+_SHADES = LinearSegmentedColormap.from_list("shades", ["#EEF3F7", SKY, BLUE, "#003A5D"])
+_SHADES.set_bad("#E4E6EA")
 
 
 def use_style() -> None:
@@ -231,6 +234,62 @@ def loss_curve(ax: Axes, history: History, floor: float | None = None, unit: str
     ax.set(xlabel="step", ylabel=f"loss ({unit})")
     ax.legend()
     return ax
+
+
+def heat_map(
+    ax: Axes,
+    values: Tensor,
+    rows: Sequence[str],
+    columns: Sequence[str],
+    patterns: str | Sequence[str] = "{:.2f}",
+    larger_is_better: bool | Sequence[bool] = False,
+) -> Axes:
+    """Draw a table of numbers, shaded by rank within each column: the darkest is the best.
+
+    Args:
+        ax: where to draw.
+        values: (R, C); NaN makes a grey cell with a dash.
+        rows: R names.
+        columns: C names, written above.
+        patterns: how a number is written, for all columns or for each.
+        larger_is_better: for all columns or for each.
+
+    Raises:
+        ValueError: not one name, pattern and direction for each row or column.
+    """
+    values = torch.as_tensor(values, dtype=torch.float64)
+    size = (len(rows), len(columns))
+    patterns = [patterns] * size[1] if isinstance(patterns, str) else list(patterns)
+    upward = [larger_is_better] * size[1] if isinstance(larger_is_better, bool) else list(larger_is_better)
+    if values.shape != size or len(patterns) != size[1] or len(upward) != size[1]:
+        raise ValueError(f"values must have shape {size}, with a pattern and a direction for each column")
+    cost = torch.where(torch.tensor(upward), -values, values)
+    shades = ranks(cost)
+    ax.imshow(shades.numpy(), cmap=_SHADES, vmin=0, vmax=1, aspect="auto")
+    for (i, j), value in np.ndenumerate(values.numpy()):
+        text = "–" if math.isnan(value) else patterns[j].format(value)
+        ink = "white" if shades[i, j] > 0.55 else "black"
+        ax.text(j, i, text, ha="center", va="center", color=ink, fontsize=9.5)
+    ax.set_xticks(range(size[1]), columns)
+    ax.set_yticks(range(size[0]), rows)
+    ax.tick_params(length=0, top=False, labeltop=True, bottom=False, labelbottom=False)
+    ax.set_xticks(np.arange(size[1] + 1) - 0.5, minor=True)
+    ax.set_yticks(np.arange(size[0] + 1) - 0.5, minor=True)
+    ax.tick_params(which="minor", length=0)
+    ax.grid(which="major", visible=False)
+    ax.grid(which="minor", color="white", linewidth=2)
+    ax.spines[:].set_visible(False)
+    return ax
+
+
+def ranks(cost: Tensor) -> Tensor:
+    """Share of the others in the column that each number beats by being smaller, (R, C) → (R, C); NaN for NaN.
+
+    The smallest has 1, the largest 0, equal numbers the same; a number alone in its column has 1.
+    """
+    beaten = (cost[None] > cost[:, None]).sum(1)  # (R, C)
+    others = (~cost.isnan()).sum(0) - 1
+    return torch.where(others > 0, beaten / others.clamp(min=1), 1.0).where(~cost.isnan(), math.nan)
 
 
 def images(sheet: Tensor, columns: int = 8, levels: int = 16, rows: Sequence[str] | None = None) -> Figure:
