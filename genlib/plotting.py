@@ -25,8 +25,9 @@ from genlib.training import History
 BLUE, ORANGE, GREEN, PURPLE, SKY, GREY = "#0072B2", "#D55E00", "#009E73", "#AA4499", "#56B4E9", "#5F6368"
 _HATCHES = ("", "///", "...", "xx")
 _PALE = LinearSegmentedColormap.from_list("pale", ["#FFFFFF", SKY])
-_SHADES = LinearSegmentedColormap.from_list("shades", ["#EEF3F7", SKY, BLUE, "#003A5D"])
-_SHADES.set_bad("#E4E6EA")
+_SHADES = LinearSegmentedColormap.from_list("shades", ["#EEF3F7", SKY, BLUE, "#003A5D"]).with_extremes(
+    bad="#E4E6EA"
+)
 
 
 def use_style() -> None:
@@ -243,6 +244,7 @@ def heat_map(
     columns: Sequence[str],
     patterns: str | Sequence[str] = "{:.2f}",
     larger_is_better: bool | Sequence[bool] = False,
+    shades: Tensor | None = None,
 ) -> Axes:
     """Draw a table of numbers, shaded by rank within each column: the darkest is the best.
 
@@ -253,9 +255,10 @@ def heat_map(
         columns: C names, written above.
         patterns: how a number is written, for all columns or for each.
         larger_is_better: for all columns or for each.
+        shades: (R, C) numbers from 0, pale, to 1, dark, in place of the ranks.
 
     Raises:
-        ValueError: not one name, pattern and direction for each row or column.
+        ValueError: shades of another shape, or not one name, pattern and direction for each row or column.
     """
     values = torch.as_tensor(values, dtype=torch.float64)
     size = (len(rows), len(columns))
@@ -263,8 +266,10 @@ def heat_map(
     upward = [larger_is_better] * size[1] if isinstance(larger_is_better, bool) else list(larger_is_better)
     if values.shape != size or len(patterns) != size[1] or len(upward) != size[1]:
         raise ValueError(f"values must have shape {size}, with a pattern and a direction for each column")
-    cost = torch.where(torch.tensor(upward), -values, values)
-    shades = ranks(cost)
+    if shades is None:
+        shades = ranks(torch.where(torch.tensor(upward), -values, values))
+    if shades.shape != size:
+        raise ValueError(f"shades must have shape {size}, got {tuple(shades.shape)}")
     ax.imshow(shades.numpy(), cmap=_SHADES, vmin=0, vmax=1, aspect="auto")
     for (i, j), value in np.ndenumerate(values.numpy()):
         text = "–" if math.isnan(value) else patterns[j].format(value)

@@ -390,3 +390,35 @@ def test_holes_and_wrong_shapes_are_refused_everywhere(shape, bad, seed):
 def test_colours_differ_in_lightness_from_paper():
     for colour in (plotting.BLUE, plotting.ORANGE, plotting.GREEN, plotting.PURPLE, plotting.GREY):
         assert contrast(colour, "white") >= 3
+
+
+# heat_map
+
+
+def test_ranks_are_shares_of_the_others_that_are_larger():
+    cost = torch.tensor([[3.0, 1.0], [1.0, math.nan], [2.0, math.nan], [1.0, math.nan]])
+    expected = torch.tensor([[0, 1], [2 / 3, math.nan], [1 / 3, math.nan], [2 / 3, math.nan]])
+    assert torch.allclose(plotting.ranks(cost), expected, equal_nan=True)
+
+
+def test_heat_map_writes_each_number_and_shades_the_best_darkest():
+    figure, ax = plt.subplots()
+    values = torch.tensor([[1.0, 30.0], [2.0, 40.0], [math.nan, 50.0]])
+    plotting.heat_map(ax, values, ["a", "b", "c"], ["x", "y"], ["{:.1f}", "{:.0f} %"], [False, True])
+    assert [text.get_text() for text in ax.texts] == ["1.0", "30 %", "2.0", "40 %", "–", "50 %"]
+    shades = ax.images[0].get_array()
+    assert shades[0, 0] == 1
+    assert shades[2, 1] == 1
+    assert shades[1, 0] == shades[0, 1] == 0
+    assert [label.get_text() for label in ax.get_yticklabels()] == ["a", "b", "c"]
+    plt.close(figure)
+
+
+@pytest.mark.parametrize("more", [{"patterns": ["{:.1f}"]}, {"larger_is_better": [True]}])
+def test_heat_map_wants_one_pattern_and_direction_a_column(more):
+    figure, ax = plt.subplots()
+    with pytest.raises(ValueError, match="^values must have shape"):
+        plotting.heat_map(ax, torch.zeros(2, 2), ["a", "b"], ["x", "y"], **more)
+    with pytest.raises(ValueError, match="^values must have shape"):
+        plotting.heat_map(ax, torch.zeros(3, 2), ["a", "b"], ["x", "y"])
+    plt.close(figure)

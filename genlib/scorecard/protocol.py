@@ -63,7 +63,7 @@ JUDGES = {"points": 1, "digits": 5}
 """Classifiers that try to tell samples from data; their mean accuracy counts. Digits are few, so they have more."""
 
 TRUTH = "truth"
-"""The name under which true data themselves are measured: the noise floor of every metric."""
+"""The name under which true data themselves are measured, which gives the noise floor of every metric."""
 
 MODELS = (TRUTH, *points.RECIPES)
 """The names of all models."""
@@ -74,7 +74,8 @@ class Row:
     """One run. What does not apply is None.
 
     Attributes:
-        model, target: names.
+        model: its name.
+        target: its name.
         seed: of the data, the training and the samples.
         share: of the budget of training time that was used.
         parameters: how many numbers were learnt, in all networks together.
@@ -90,7 +91,8 @@ class Row:
         copies: share of the samples of digits that lie nearer to a training image than 99 of 100 of these lie to
             each other.
         failed: why there is no model, where the run broke down.
-        torch, python: versions.
+        torch: its version.
+        python: its version.
         protocol: `PROTOCOL`.
     """
 
@@ -179,7 +181,7 @@ def run(model: str, target: str, seed: int, share: float = 1.0, recipe: Recipe |
     except RuntimeError as error:  # a loss, a gradient or a sample that is not finite
         if isinstance(error, NotImplementedError):
             raise
-        return Result(Row(**known, failed=str(error) or "no reason given"), None)
+        return Result(Row(**known, failed=" ".join(str(error).split()) or "no reason given"), None)
 
 
 @torch.no_grad()

@@ -44,12 +44,12 @@ def load(path: str | Path = STORED) -> list[Row]:
     if not path.is_file():
         raise FileNotFoundError(f"path must name a table of runs, got {path}: no such file")
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_bytes().decode()
     except UnicodeDecodeError as error:
         raise ValueError(f"{path} is damaged: it is no text") from error
     if not text.endswith("\n"):
         raise ValueError(f"{path} is half written: its last line has no end")
-    head, *lines = csv.reader(io.StringIO(text))
+    head, *lines = csv.reader(io.StringIO(text, newline=""))
     if tuple(head) != COLUMNS:
         strange = sorted(set(head) ^ set(COLUMNS))
         raise ValueError(
@@ -188,7 +188,7 @@ def _written(value: object) -> str:
     """A cell: floats with six digits."""
     if value is None:
         return ""
-    return f"{value:.6g}" if isinstance(value, float) else " ".join(str(value).split())
+    return f"{value:.6g}" if isinstance(value, float) else str(value)
 
 
 def _replace(path: Path, content: bytes) -> None:
