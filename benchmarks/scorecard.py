@@ -1,6 +1,6 @@
 """The scorecard's runs: every family on every target, over seeds.
 
-    python benchmarks/scorecard.py run     # all runs into genlib/scorecard/results/runs.csv: about half an hour
+    python benchmarks/scorecard.py run     # all runs into genlib/scorecard/results/runs.csv: about 40 minutes
     python benchmarks/scorecard.py tune    # how the settings on points were chosen: about 12 minutes
 
 `run` works on two cores, one run on each, and saves after every run. Stop it with Ctrl-C, and the same command goes on
