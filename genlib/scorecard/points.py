@@ -211,7 +211,7 @@ def score_model(x: Tensor, steps: int, lr: float, batch: int, average: float) ->
 
 
 class Bent(nn.Module):
-    """Eight affine couplings; without their masks, each network sees the whole point, and the map is as free as any.
+    """Eight affine couplings; without their masks, each network sees and moves the whole point.
 
     Args:
         dims: D.

@@ -177,7 +177,7 @@ def run(model: str, target: str, seed: int, share: float = 1.0, recipe: Recipe |
         raise ValueError(f"share must lie in (0, 1], got {share}")
     known = {"model": model, "target": target, "seed": seed, "share": float(share)}
     try:
-        return (_digits if goal.source is None else _points)(recipe, goal, known)
+        return _digits(recipe, known) if goal.source is None else _points(recipe, goal.source(), known)
     except RuntimeError as error:  # a loss, a gradient or a sample that is not finite
         if isinstance(error, NotImplementedError):
             raise
@@ -185,9 +185,9 @@ def run(model: str, target: str, seed: int, share: float = 1.0, recipe: Recipe |
 
 
 @torch.no_grad()
-def _points(recipe: Recipe | None, goal: Target, known: dict) -> Result:
+def _points(recipe: Recipe | None, source: data.Source, known: dict) -> Result:
     """Run on points whose density is known."""
-    source, seed = goal.source(), known["seed"]
+    seed = known["seed"]
     seen = source.sample((SEEN,), generator=torch.Generator().manual_seed(3 * seed))
     shift, scale = seen.mean(0), seen.var(0, correction=0).mean().sqrt()
     torch.manual_seed(seed)
@@ -215,7 +215,7 @@ def _points(recipe: Recipe | None, goal: Target, known: dict) -> Result:
 
 
 @torch.no_grad()
-def _digits(recipe: Recipe | None, goal: Target, known: dict) -> Result:
+def _digits(recipe: Recipe | None, known: dict) -> Result:
     """Run on the digits: trained on the training images, measured against the test images."""
     split = data.digits()
     torch.manual_seed(known["seed"])

@@ -49,7 +49,10 @@ def load(path: str | Path = STORED) -> list[Row]:
         raise ValueError(f"{path} is damaged: it is no text") from error
     if not text.endswith("\n"):
         raise ValueError(f"{path} is half written: its last line has no end")
-    head, *lines = csv.reader(io.StringIO(text, newline=""))
+    try:
+        head, *lines = csv.reader(io.StringIO(text, newline=""))
+    except csv.Error as error:
+        raise ValueError(f"{path} is damaged: {error}") from error
     if tuple(head) != COLUMNS:
         strange = sorted(set(head) ^ set(COLUMNS))
         raise ValueError(
