@@ -120,7 +120,7 @@ class Autoregressive(nn.Module):
             generator: draws from here instead of torch's global one.
 
         Returns:
-            (n, L) symbols; what follows an end symbol is more of them (see `genlib.language.until_end`).
+            (n, L) symbols; what follows an end symbol is more of them (see `genlib.data.until_end`).
         """
         n, length = check.sample_count(shape), check.whole_number("length", length)
         device = next(self.parameters(), torch.empty(0)).device

@@ -12,7 +12,7 @@ from exactness import FEW, REAL, STEADY, close, double, everything, seeded  # no
 from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
-from genlib.language import pad, until_end
+from genlib.data import pad, until_end
 from genlib.sequence import Autoregressive, NGram, Recurrent, Transformer, carried, stretches, truncate
 
 # truncate

@@ -1,48 +1,21 @@
-"""Sources whose truth is known, and the digits: what every model of the book is measured against.
-
-A `Source` is an exact distribution with the names and shapes of `torch.distributions`: ``sample((n,))``,
-``log_prob(x)`` and ``entropy()`` in nats. An exact target can therefore stand in for a model in any plot, metric or
-check. Each source lives on a device and in a dtype, and draws there.
-"""
+"""Densities in the plane, and mixtures of Gaussians in any dimension."""
 
 from __future__ import annotations
 
 import math
 import numbers
-from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from genlib import _arguments as check
+from genlib.data.sources import Source
 
 Box = tuple[tuple[float, float], tuple[float, float]]
 Device = torch.device | str | None
-
-
-class Source(ABC):
-    """A distribution that is known exactly, or by a quadrature whose error is stated.
-
-    Attributes:
-        event_shape: shape of one draw, () for a symbol and (D,) for a point.
-    """
-
-    event_shape: torch.Size
-
-    @abstractmethod
-    def sample(self, shape: Sequence[int], *, generator: torch.Generator | None = None) -> Tensor:
-        """Draw independently: (n,) → (n, *event_shape). Raises ValueError unless shape is (n,) with n ≥ 1."""
-
-    @abstractmethod
-    def log_prob(self, x: Tensor) -> Tensor:
-        """Log-density or log-probability in nats, (B, *event_shape) → (B,); −inf outside the support."""
-
-    @abstractmethod
-    def entropy(self) -> Tensor:
-        """Entropy −E[log p(x)] in nats, a scalar; for a density it is the differential entropy."""
 
 
 class PlanarSource(Source):
@@ -74,34 +47,6 @@ class PlanarSource(Source):
             log_p = self.log_prob(points.to(self._like)).double().cpu()
             total -= torch.special.xlogy(log_p.exp(), log_p.exp()).sum() * area
         return total.to(self._like)
-
-
-class Categorical(Source):
-    """K symbols 0 … K − 1 with given probabilities.
-
-    Args:
-        probs: (K,) probabilities that sum to 1; zeros are allowed.
-    """
-
-    event_shape = torch.Size([])
-
-    def __init__(self, probs: Tensor | Sequence[float]) -> None:
-        self.probs = check.probabilities("probs", probs)
-        if self.probs.ndim != 1:
-            raise ValueError(f"probs must have shape (K,), got {tuple(self.probs.shape)}")
-
-    def sample(self, shape: Sequence[int], *, generator: torch.Generator | None = None) -> Tensor:
-        """Draw symbols, (n,) → (n,) int64."""
-        n = check.sample_count(shape)
-        return torch.multinomial(self.probs, n, replacement=True, generator=generator)
-
-    def log_prob(self, x: Tensor) -> Tensor:
-        """Log-probability in nats of symbols, (B,) int → (B,)."""
-        return self.probs.log()[check.symbols("x", x, (), len(self.probs))]
-
-    def entropy(self) -> Tensor:
-        """Entropy −Σ p log p in nats, exact, with 0 log 0 = 0."""
-        return -torch.special.xlogy(self.probs, self.probs).sum()
 
 
 class GaussianMixture(PlanarSource):
@@ -427,14 +372,7 @@ def two_moons(scale: float = 0.1, *, device: Device = None, dtype: torch.dtype |
         scale: standard deviation of the noise, in data units.
         device, dtype: where and in which precision the source works; torch's defaults when None.
     """
-
-    def upper(t: Tensor) -> Tensor:
-        return torch.stack([torch.cos(math.pi * t), torch.sin(math.pi * t)], -1)
-
-    def lower(t: Tensor) -> Tensor:
-        return torch.stack([1 - torch.cos(math.pi * t), 0.5 - torch.sin(math.pi * t)], -1)
-
-    return NoisyCurve([upper, lower], scale, device=device, dtype=dtype)
+    return NoisyCurve([_upper_moon, _lower_moon], scale, device=device, dtype=dtype)
 
 
 def two_spirals(
@@ -448,63 +386,8 @@ def two_spirals(
         device, dtype: where and in which precision the source works; torch's defaults when None.
     """
     whole = 2 * math.pi * check.positive("turns", turns)
-
-    def arm(t: Tensor) -> Tensor:
-        return 3 * t[..., None] * torch.stack([torch.cos(whole * t), torch.sin(whole * t)], -1)
-
-    return NoisyCurve([arm, lambda t: -arm(t)], scale, power=2.0, device=device, dtype=dtype)
-
-
-SOURCES: dict[str, Callable[..., Source]] = {
-    "categorical": Categorical,
-    "ring": ring,
-    "grid": grid,
-    "checkerboard": Checkerboard,
-    "two_moons": two_moons,
-    "pinwheel": Pinwheel,
-    "two_spirals": two_spirals,
-    "rings": Rings,
-}
-
-
-def source(name: str, **settings: object) -> Source:
-    """Make a source by its name, one of `SOURCES`; the settings are those of its own constructor.
-
-    Raises:
-        ValueError: the name is unknown.
-    """
-    return check.one_of("name", name, SOURCES)(**settings)
-
-
-class Split(NamedTuple):
-    """Images (n, 8, 8) int64 with grey levels 0 to 16, and their labels (n,) int64, 0 to 9."""
-
-    images: Tensor
-    labels: Tensor
-
-
-class Digits(NamedTuple):
-    """The handwritten digits in three fixed parts: 1000, 350 and 447 images."""
-
-    train: Split
-    valid: Split
-    test: Split
-
-
-def digits(device: torch.device | str = "cpu") -> Digits:
-    """Load the 1,797 handwritten digits that ship with scikit-learn, split 1000 / 350 / 447 in stored order.
-
-    They are 8 × 8 counts of ink, whole numbers from 0 to 16: the test part of the optical digits of Alpaydin and Kaynak
-    (1998, UCI Machine Learning Repository). The split is this book's. Nothing is downloaded, nothing is shuffled, so
-    figures compare with others on the same split.
-    """
-    from sklearn.datasets import load_digits
-
-    stored = load_digits()
-    images = torch.from_numpy(stored.images).long().to(device)  # (1797, 8, 8)
-    labels = torch.from_numpy(stored.target).long().to(device)  # (1797,)
-    parts = zip(images.split((1000, 350, 447)), labels.split((1000, 350, 447)), strict=True)
-    return Digits(*(Split(*part) for part in parts))
+    arms = [partial(_arm, reach=reach, whole=whole) for reach in (3.0, -3.0)]
+    return NoisyCurve(arms, scale, power=2.0, device=device, dtype=dtype)
 
 
 def lattice(box: Box, size: int) -> Tensor:
@@ -520,7 +403,22 @@ def lattice(box: Box, size: int) -> Tensor:
     return torch.stack([x.flatten(), y.flatten()], -1)
 
 
-def _cells(box: Box, step: float):
+def _upper_moon(t: Tensor) -> Tensor:
+    """Half a circle, (N,) → (N, 2)."""
+    return torch.stack([torch.cos(math.pi * t), torch.sin(math.pi * t)], -1)
+
+
+def _lower_moon(t: Tensor) -> Tensor:
+    """The other half, turned round and moved into the first, (N,) → (N, 2)."""
+    return torch.stack([1 - torch.cos(math.pi * t), 0.5 - torch.sin(math.pi * t)], -1)
+
+
+def _arm(t: Tensor, reach: float, whole: float) -> Tensor:
+    """Archimedes' spiral that ends at radius |reach| after `whole` radians, (N,) → (N, 2)."""
+    return reach * t[..., None] * torch.stack([torch.cos(whole * t), torch.sin(whole * t)], -1)
+
+
+def _cells(box: Box, step: float) -> Iterator[tuple[Tensor, float]]:
     """Yield (points (N, 2), area of a cell) that tile the box with cells no wider than `step`."""
     size = math.ceil(max(high - low for low, high in box) / step)
     area = math.prod((high - low) / size for low, high in box)
