@@ -15,8 +15,8 @@ from exactness import FEW, REAL, STEADY, close, double, everything, seeded  # no
 from hypothesis import given
 from hypothesis import strategies as st
 
-from genlib.data import sequences as language
 from genlib.data import ALPHABET, Grammar, MarkovChain, Prose, english, pad, prose, until_end
+from genlib.data import sequences as language
 
 # MarkovChain
 
