@@ -42,6 +42,14 @@ def not_negative(name: str, value: object) -> Tensor | float:
     return value
 
 
+def share(name: str, value: object) -> float:
+    """Return `value` as a float from 0 to 1, 1 excluded."""
+    number = float(not_negative(name, value))
+    if number >= 1:
+        raise ValueError(f"{name} must lie in [0, 1), got {value!r}")
+    return number
+
+
 def one_of(name: str, value: object, choices: Mapping[str, T]) -> T:
     """Return the choice that `value` names."""
     if not isinstance(value, str) or value not in choices:
@@ -168,6 +176,39 @@ def batch(name: str, x: object, event_shape: Sequence[object]) -> Tensor:
     if not holds(torch.isfinite(x).all()):
         raise ValueError(f"{name} must hold finite numbers, got NaN or infinity in {_shown(x)}")
     return x
+
+
+def same_shape(name: str, value: object, x: Tensor) -> Tensor:
+    """Return what a function of the batch `x` gave, after checking that it is a tensor of the batch's shape."""
+    if not isinstance(value, Tensor) or value.shape != x.shape:
+        got = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
+        raise ValueError(f"{name} must return shape {tuple(x.shape)}, got {got}")
+    return value
+
+
+def falling(name: str, levels: object) -> Tensor:
+    """Return `levels` as a tensor (L,) of its own, after checking that they fall and stay above 0."""
+    levels = real_tensor(name, levels)
+    if levels.ndim != 1 or not len(levels):
+        raise ValueError(f"{name} must have shape (L,) with L at least 1, got {tuple(levels.shape)}")
+    if not (levels > 0).all() or not (levels.diff() < 0).all():
+        raise ValueError(f"{name} must fall and stay above 0, got {levels.tolist()}")
+    return levels.clone()
+
+
+def vectors(name: str, x: object) -> Tensor:
+    """Return `x` after checking that it is a batch (B, *E) of finite real numbers, E not empty."""
+    if isinstance(x, Tensor) and x.ndim < 2:
+        raise ValueError(f"{name} must have shape (B, *E) with at least two dimensions, got {tuple(x.shape)}")
+    return batch(name, x, (...,))
+
+
+def gradients(name: str) -> None:
+    """Raise RuntimeError where torch forbids the gradients that `name` needs."""
+    if torch.is_inference_mode_enabled():
+        raise RuntimeError(
+            f"{name} needs gradients, which torch.inference_mode() forbids: use torch.no_grad() instead"
+        )
 
 
 def holds(condition: Tensor) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import numbers
+import statistics
 import warnings
 from collections.abc import Callable
 from typing import NamedTuple
@@ -226,6 +227,21 @@ def classifier_two_sample(x: Tensor, y: Tensor, seed: int = 0) -> TwoSampleTest:
         judge.fit(seen, seen_labels)
     right = judge.predict(held_out) == answers
     return TwoSampleTest(float(right.mean()), float(binom.sf(right.sum() - 1, len(right), 0.5)))
+
+
+def told_apart(x: Tensor, y: Tensor, judges: int = 3) -> float:
+    """Mean accuracy of the classifiers of `classifier_two_sample` with seeds 0, 1, …; near 0.5 when x and y are alike.
+
+    Args:
+        x: (n, D) sample.
+        y: (n, D) sample of the same size.
+        judges: how many classifiers.
+
+    Raises:
+        ValueError: as in `classifier_two_sample`, or no judge.
+    """
+    seeds = range(check.whole_number("judges", judges))
+    return statistics.fmean(classifier_two_sample(x, y, seed).accuracy for seed in seeds)
 
 
 def precision_recall(x: Tensor, y: Tensor, k: int = 3) -> PrecisionRecall:

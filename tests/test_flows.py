@@ -26,8 +26,6 @@ from torch import distributions as td
 
 from genlib.data import ring
 from genlib.flows import (
-    MADE,
-    MLP,
     ActNorm,
     Affine,
     Conv1x1,
@@ -47,7 +45,7 @@ from genlib.flows import (
     checkerboard,
     solve_increasing,
 )
-from genlib.flows.coupling import MaskedLinear
+from genlib.nets import MADE, MLP, MaskedLinear
 
 
 def a_mask(d, seed):

@@ -26,7 +26,6 @@ from genlib.flows import (
     Affine,
     Conv1x1,
     Conv1x1LU,
-    ConvNet,
     Coupling,
     Dequantised,
     Entrywise,
@@ -43,6 +42,7 @@ from genlib.flows import (
     channelwise,
     checkerboard,
 )
+from genlib.nets import ConvNet
 
 
 def a_coupling(mask, function):

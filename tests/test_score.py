@@ -15,19 +15,17 @@ from hypothesis import strategies as st
 from torch import nn
 from torch.distributions import Normal
 
+from genlib import samplers
 from genlib import score as module
 from genlib.data import GaussianMixture
+from genlib.samplers import annealed_langevin, known, langevin, mala
 from genlib.score import (
     ScoreModel,
-    annealed_langevin,
     denoise,
     denoising_loss,
     geometric_levels,
     hutchinson,
     implicit_loss,
-    known,
-    langevin,
-    mala,
     sliced_loss,
     trace,
 )
@@ -591,7 +589,7 @@ def test_loss_refuses_what_is_no_batch_and_a_network_of_another_shape():
             model.loss(x)
     model.net.forward = lambda x, log_sigma: x[:, :1]
     for call in (lambda: model.loss(draws((3, 2))), lambda: model.score(draws((3, 2)), 1.0)):
-        with pytest.raises(ValueError, match=r"^score must return shape \(3, 2\), got \(3, 1\)$"):
+        with pytest.raises(ValueError, match=r"^net must return shape \(3, 2\), got \(3, 1\)$"):
             call()
 
 
@@ -913,8 +911,10 @@ def test_mala_asks_for_the_density_once_a_step():
 
 
 def test_mala_keeps_no_graph(monkeypatch):
-    seen, rand_like = [], torch.rand_like
-    monkeypatch.setattr(torch, "rand_like", lambda like: seen.append(like) or rand_like(like))
+    seen, uniform = [], samplers.uniform
+    monkeypatch.setattr(
+        samplers, "uniform", lambda shape, like, g: seen.append(like) or uniform(shape, like, g)
+    )
     mala(wells, draws((3, 1)), 3, 0.1)
     assert len(seen) == 3
     assert not any(values.requires_grad for values in seen)
@@ -1162,7 +1162,7 @@ def test_mala_refuses_a_log_density_of_another_shape():
     x = torch.randn(5, 1)
     for log_prob in (lambda x: -x.square().sum(), lambda x: -x.square()):
         with pytest.raises(ValueError, match=r"^log_prob must return shape \(5,\)"):
-            module.mala(log_prob, x, 2, 0.1)
+            mala(log_prob, x, 2, 0.1)
 
 
 def test_mala_stops_at_a_log_density_that_is_no_number():
@@ -1170,11 +1170,11 @@ def test_mala_stops_at_a_log_density_that_is_no_number():
         return torch.where(x[:, 0] > -torch.inf, math.nan, 0.0) + 0 * x[:, 0]
 
     with pytest.raises(RuntimeError, match=r"step 1 of 2"):
-        module.mala(log_prob, torch.randn(5, 1), 2, 0.1)
+        mala(log_prob, torch.randn(5, 1), 2, 0.1)
 
 
 def test_mala_leaves_no_graph():
-    x, _ = module.mala(lambda x: -x.square().sum(1), torch.randn(5, 1).requires_grad_(), 3, 0.1)
+    x, _ = mala(lambda x: -x.square().sum(1), torch.randn(5, 1).requires_grad_(), 3, 0.1)
     assert not x.requires_grad
 
 
@@ -1215,7 +1215,7 @@ def test_known_and_hold_say_what_is_wrong():
     where = torch.tensor([True, False])
     for values in ([1.0, 2.0], torch.zeros(3), torch.tensor([math.nan, 0.0])):
         with pytest.raises(ValueError, match="^values must"):
-            module.known(values, where)
-    assert module.known(torch.tensor([0.0, math.nan]), where)(torch.ones(4, 2), 0.0)[0].tolist() == [0.0, 1.0]
+            known(values, where)
+    assert known(torch.tensor([0.0, math.nan]), where)(torch.ones(4, 2), 0.0)[0].tolist() == [0.0, 1.0]
     with pytest.raises(ValueError, match="^hold must return shape"):
-        module.annealed_langevin(lambda x, s: -x, torch.zeros(2, 2), [1.0], 1, 0.1, hold=lambda x, s: x[0])
+        annealed_langevin(lambda x, s: -x, torch.zeros(2, 2), [1.0], 1, 0.1, hold=lambda x, s: x[0])

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from genlib import _arguments as check
-from genlib.data.digits import Digits, Split, digits, shifted
+from genlib.data.digits import Digits, Split, blurred, digits, shifted
 from genlib.data.plane import (
     Box,
     Checkerboard,
@@ -48,6 +48,7 @@ __all__ = [
     "Rings",
     "Source",
     "Split",
+    "blurred",
     "digits",
     "english",
     "grid",

@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from genlib import _arguments as check
+from genlib._random import uniform
 
 
 class Split(NamedTuple):
@@ -40,6 +41,11 @@ def digits(device: torch.device | str = "cpu") -> Digits:
     labels = torch.from_numpy(stored.target).long().to(device)  # (1797,)
     parts = zip(images.split((1000, 350, 447)), labels.split((1000, 350, 447)), strict=True)
     return Digits(*(Split(*part) for part in parts))
+
+
+def blurred(x: Tensor, *, generator: torch.Generator | None = None) -> Tensor:
+    """Add noise, uniform from −½ to ½, to grey levels in real numbers, (B, *E) → (B, *E); rounding takes it off."""
+    return x + uniform(x.shape, x, generator) - 0.5
 
 
 def shifted(x: Tensor, share: float = 0.3, *, generator: torch.Generator | None = None) -> Tensor:

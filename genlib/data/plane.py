@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from genlib import _arguments as check
+from genlib._random import normal, uniform
 from genlib.data.sources import Source
 
 Box = tuple[tuple[float, float], tuple[float, float]]
@@ -93,7 +94,7 @@ class GaussianMixture(PlanarSource):
         """Draw points, (n,) → (n, D)."""
         n = check.sample_count(shape)
         k = torch.multinomial(self.weights, n, replacement=True, generator=generator)  # (n,)
-        eps = _normal((n, self.event_shape[0]), self.means, generator)
+        eps = normal((n, self.event_shape[0]), self.means, generator)
         return self.means[k] + self.scale[k, None] * eps
 
     def log_prob(self, x: Tensor) -> Tensor:
@@ -161,12 +162,12 @@ class NoisyCurve(PlanarSource):
     def sample(self, shape: Sequence[int], *, generator: torch.Generator | None = None) -> Tensor:
         """Draw points, (n,) → (n, 2)."""
         n = check.sample_count(shape)
-        t = _uniform((n,), self._like, generator) ** (1 / self.power)
+        t = uniform((n,), self._like, generator) ** (1 / self.power)
         which = torch.randint(len(self.curves), (n,), generator=generator, device=self._like.device)
         x = torch.stack([curve(t) for curve in self.curves])[
             which, torch.arange(n, device=t.device)
         ]  # (n, 2)
-        return x + self.scale * _normal((n, 2), self._like, generator)
+        return x + self.scale * normal((n, 2), self._like, generator)
 
     def log_prob(self, x: Tensor) -> Tensor:
         """Log-density in nats by quadrature along the curves, (B, 2) → (B,)."""
@@ -216,9 +217,9 @@ class Rings(PlanarSource):
         """Draw points, (n,) → (n, 2)."""
         n = check.sample_count(shape)
         radius = self.radii[torch.multinomial(self.weights, n, replacement=True, generator=generator)]
-        angle = 2 * math.pi * _uniform((n,), self.radii, generator)
+        angle = 2 * math.pi * uniform((n,), self.radii, generator)
         circle = torch.stack([angle.cos(), angle.sin()], -1)  # (n, 2)
-        return radius[:, None] * circle + self.scale * _normal((n, 2), self.radii, generator)
+        return radius[:, None] * circle + self.scale * normal((n, 2), self.radii, generator)
 
     def log_prob(self, x: Tensor) -> Tensor:
         """Log-density in nats, exact, (B, 2) → (B,)."""
@@ -248,7 +249,7 @@ class Checkerboard(PlanarSource):
         row = square // 2
         column = 2 * (square % 2) + row % 2
         corner = torch.stack([column, row], -1).to(self._like)  # (n, 2)
-        x = 2 * (corner + _uniform((n, 2), self._like, generator)) - 4
+        x = 2 * (corner + uniform((n, 2), self._like, generator)) - 4
         # rounding can lift a point onto the next square's edge: put it back on its own
         return torch.minimum(x, torch.nextafter(2 * corner - 2, x.new_tensor(-math.inf)))
 
@@ -300,7 +301,7 @@ class Pinwheel(PlanarSource):
     def sample(self, shape: Sequence[int], *, generator: torch.Generator | None = None) -> Tensor:
         """Draw points, (n,) → (n, 2)."""
         n = check.sample_count(shape)
-        straight = _normal((n, 2), self._like, generator) * self._like.new_tensor(self.spread)
+        straight = normal((n, 2), self._like, generator) * self._like.new_tensor(self.spread)
         straight = straight + self._like.new_tensor([2.0, 0.0])
         blade = torch.randint(self.blades, (n,), generator=generator, device=self._like.device)
         radius = torch.linalg.vector_norm(straight, dim=-1)
@@ -451,11 +452,3 @@ def _turn(x: Tensor, angle: Tensor) -> Tensor:
     """Rotate points (..., 2) anticlockwise by angles (...), in radians."""
     cos, sin = angle.cos(), angle.sin()
     return torch.stack([cos * x[..., 0] - sin * x[..., 1], sin * x[..., 0] + cos * x[..., 1]], -1)
-
-
-def _normal(shape: tuple[int, ...], like: Tensor, generator: torch.Generator | None) -> Tensor:
-    return torch.randn(shape, generator=generator, device=like.device, dtype=like.dtype)
-
-
-def _uniform(shape: tuple[int, ...], like: Tensor, generator: torch.Generator | None) -> Tensor:
-    return torch.rand(shape, generator=generator, device=like.device, dtype=like.dtype)

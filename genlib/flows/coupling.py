@@ -6,11 +6,11 @@ from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from genlib import _arguments as check
 from genlib.flows.core import Layer, Pair
 from genlib.flows.elementwise import Elementwise
+from genlib.nets import MADE
 
 
 def alternating(features: int) -> Tensor:
@@ -71,38 +71,6 @@ class Entrywise(Layer):
         return z, log_slope.flatten(1).sum(1)
 
 
-class MLP(nn.Sequential):
-    """A conditioner for vectors: (B, inputs) → (B, outputs, count), zero at first.
-
-    Args:
-        inputs: numbers that pass the coupling unchanged.
-        outputs: numbers that it changes.
-        count: parameters for each of them, as in `Elementwise.count`.
-        hidden: width of each hidden layer.
-        activation: what stands between them.
-        dropout: share of the last hidden units that is left out in training. A layer with it can be inverted in
-            ``eval()`` mode only, since each pass leaves out others.
-    """
-
-    def __init__(
-        self,
-        inputs: int,
-        outputs: int,
-        count: int,
-        hidden: Sequence[int] = (64, 64),
-        activation: type[nn.Module] = nn.ReLU,
-        dropout: float = 0.0,
-    ) -> None:
-        sizes = [inputs, *hidden]
-        layers: list[nn.Module] = []
-        for i, size in enumerate(sizes[1:]):
-            layers += [nn.Linear(sizes[i], size), activation()]
-        last = nn.Linear(sizes[-1], outputs * count)
-        nn.init.zeros_(last.weight)
-        nn.init.zeros_(last.bias)
-        super().__init__(*layers, nn.Dropout(dropout), last, nn.Unflatten(1, (outputs, count)))
-
-
 class Coupling(Layer):
     r"""Coupling layer: some entries pass, and decide how the others change (Dinh et al. 2016, arXiv:1605.08803).
 
@@ -136,53 +104,6 @@ class Coupling(Layer):
         a, b = x.flatten(1)[:, self.order].tensor_split([self.passing], 1)
         b, log_slope = change(b, self.net(a))
         return torch.cat([a, b], 1)[:, self.back].reshape(x.shape), log_slope.sum(1)
-
-
-class MaskedLinear(nn.Linear):
-    """A linear layer some of whose weights are held at zero.
-
-    Args:
-        mask: (outputs, inputs) bool, True for the weights that are free.
-    """
-
-    def __init__(self, mask: Tensor) -> None:
-        super().__init__(mask.shape[1], mask.shape[0])
-        self.register_buffer("mask", mask, persistent=False)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, inputs) → (B, outputs)."""
-        return functional.linear(x, self.weight * self.mask, self.bias)
-
-
-class MADE(nn.Sequential):
-    """A network whose output for entry d sees the entries before d only (Germain et al. 2015, arXiv:1502.03509).
-
-    Each hidden unit has a number from 1 to D − 1; a unit may look at units of at most its number, and the output for
-    entry d at units below d. The numbers are spread evenly. A layer of fewer than D − 1 units leaves numbers out: some
-    outputs then see a little less than they might.
-
-    Args:
-        features: D, at least 2.
-        count: outputs an entry, (B, D) → (B, D, count); zero at first.
-        hidden: width of each hidden layer.
-        dropout: share of the last hidden units that is left out in training.
-    """
-
-    def __init__(
-        self, features: int, count: int, hidden: Sequence[int] = (64, 64), dropout: float = 0.0
-    ) -> None:
-        rank = torch.arange(1, check.whole_number("features", features, 2) + 1)  # of the entries, 1 … D
-        layers: list[nn.Module] = []
-        before = rank
-        for size in hidden:
-            size = check.whole_number("hidden", size)
-            unit = features - 1 - torch.arange(size) * (features - 1) // size  # D − 1 … 1
-            layers += [MaskedLinear(unit[:, None] >= before), nn.ReLU()]
-            before = unit
-        last = MaskedLinear((rank[:, None] > before).repeat_interleave(count, 0))
-        nn.init.zeros_(last.weight)
-        nn.init.zeros_(last.bias)
-        super().__init__(*layers, nn.Dropout(dropout), last, nn.Unflatten(1, (features, count)))
 
 
 class MaskedAutoregressive(Layer):

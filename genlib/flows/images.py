@@ -1,4 +1,4 @@
-"""Flows on images: dequantisation, the boundary transform, squeezing, and layers for part of the channels."""
+"""Flows on images: dequantisation, the boundary transform, squeezing, and two finished models of small images."""
 
 from __future__ import annotations
 
@@ -10,7 +10,11 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from genlib import _arguments as check
-from genlib.flows.core import Flow, Layer, Pair
+from genlib.flows.core import Flow, Inverse, Layer, Pair, Stack
+from genlib.flows.coupling import Coupling, Entrywise, channelwise, checkerboard
+from genlib.flows.elementwise import Affine, Histogram, Spline
+from genlib.flows.layers import ActNorm, Conv1x1LU
+from genlib.nets import MLP, ConvNet
 
 
 class Logit(Layer):
@@ -115,40 +119,6 @@ class HalfOfChannels(Layer):
         return x.chunk(2, 1)
 
 
-class ConvNet(nn.Module):
-    """A conditioner for images: it sees the entries that pass as an image with holes, and reads off those that change.
-
-    Args:
-        mask: (C, H, W) bool, True for the entries that pass.
-        count: parameters for each entry that changes; zero at first.
-        hidden: channels of both hidden layers.
-    """
-
-    def __init__(self, mask: Tensor, count: int, hidden: int = 32) -> None:
-        super().__init__()
-        mask = check.mask("mask", mask)
-        self.shape, self.count = tuple(mask.shape), count
-        self.register_buffer("passing", mask.flatten().nonzero()[:, 0], persistent=False)
-        self.register_buffer("changing", (~mask).flatten().nonzero()[:, 0], persistent=False)
-        last = nn.Conv2d(hidden, self.shape[0] * count, 3, padding=1)
-        nn.init.zeros_(last.weight)
-        nn.init.zeros_(last.bias)
-        self.layers = nn.Sequential(
-            nn.Conv2d(self.shape[0], hidden, 3, padding=1),
-            nn.ReLU(),
-            nn.Conv2d(hidden, hidden, 1),
-            nn.ReLU(),
-            last,
-        )
-
-    def forward(self, passing: Tensor) -> Tensor:
-        """(B, entries that pass) → (B, entries that change, count)."""
-        image = passing.new_zeros(len(passing), math.prod(self.shape)).index_copy(1, self.passing, passing)
-        theta = self.layers(image.reshape(-1, *self.shape))  # (B, C · count, H, W)
-        theta = theta.unflatten(1, (self.shape[0], self.count)).movedim(2, -1)  # (B, C, H, W, count)
-        return theta.flatten(1, 3)[:, self.changing]
-
-
 class UniformNoise(nn.Module):
     """Dequantisation by uniform noise u in [0, 1), whose log-density is 0 (Theis et al. 2016, arXiv:1511.01844)."""
 
@@ -207,6 +177,69 @@ class Dequantised(nn.Module):
         """
         x = self.flow.sample(shape, temperature=temperature, generator=generator)
         return (self.levels * x).floor().clamp(0, self.levels - 1).long()
+
+
+def front(probs: Tensor) -> list[Layer]:
+    """The fixed layers from the line to the unit cube under which independent pixels with histograms are normal.
+
+    Args:
+        probs: (*E, K) shares of the K grey levels at each pixel, none of them 0.
+    """
+    curves = Entrywise(Histogram(probs.shape[-1]), probs.log())
+    return [Probit(), curves.requires_grad_(False)]
+
+
+def glow_step(channels: int, size: int, hidden: int = 64) -> list[Layer]:
+    """One step of Glow on (channels, size, size): coupling, 1 × 1 convolution, actnorm (Kingma and Dhariwal 2018)."""
+    mask = channelwise(channels, size, size)
+    net = ConvNet(mask, count=2, hidden=hidden)
+    return [Coupling(mask, Affine(limit=2.0), net), Conv1x1LU(channels), ActNorm(channels)]
+
+
+def glow(probs: Tensor, steps: int = 4, hidden: int = 64) -> Dequantised:
+    """A small Glow for images of one channel (Kingma and Dhariwal 2018, arXiv:1807.03039).
+
+    Its steps work at half the size, those nearest to the latent space on half of the channels at a quarter.
+
+    Args:
+        probs: (H, W, K) shares of the K grey levels at each pixel, from which the flow starts.
+        steps: at each of the two sizes.
+        hidden: channels inside a coupling's network.
+    """
+    height, width, levels = probs.shape
+    if height != width or height % 4:
+        raise ValueError(
+            f"probs must be of square images with a side that 4 divides, got {tuple(probs.shape)}"
+        )
+    coarse = [layer for _ in range(steps) for layer in glow_step(8, height // 4, hidden)]
+    inside = Stack([Inverse(Squeeze()), *coarse, Squeeze()])
+    outer = [layer for _ in range(steps) for layer in glow_step(4, height // 2, hidden)]
+    squeezed = Stack([Inverse(Squeeze()), HalfOfChannels(inside), *outer, Squeeze()])
+    return Dequantised(Flow([squeezed, *front(probs[None])], (1, height, width)), levels)
+
+
+def image_splines(
+    probs: Tensor, bins: int = 3, dropout: float = 0.3, hidden: Sequence[int] = (128, 128)
+) -> Dequantised:
+    """Eight spline couplings for images: checkerboard, rows, columns and halves, each with both colours.
+
+    Args:
+        probs: (H, W, K) shares of the K grey levels at each pixel, from which the flow starts; H and W are even.
+        bins: of each spline.
+        dropout, hidden: of each network, as in `genlib.nets.MLP`.
+    """
+    height, width, levels = probs.shape
+    if height % 2 or width % 2:
+        raise ValueError(f"probs must be of images with even sides, got {tuple(probs.shape)}")
+    row, column = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
+    patterns = (checkerboard(height, width)[0], row % 2 == 0, column % 2 == 0, row < height // 2)
+    spline, half = Spline(bins, bound=3.0, least=0.05), height * width // 2
+    couplings = [
+        Coupling(mask, spline, MLP(half, half, spline.count, hidden, nn.SiLU, dropout))
+        for pattern in patterns
+        for mask in (pattern, ~pattern)
+    ]
+    return Dequantised(Flow([*couplings, *front(probs)], (height, width)), levels)
 
 
 def _margin(alpha: float) -> float:

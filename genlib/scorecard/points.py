@@ -12,12 +12,12 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import gelu
 
 from genlib import _arguments as check
 from genlib import flows, gan, score, sequence, vae
 from genlib.discrete import Softmax, smoothed
-from genlib.scorecard.recipe import Mixture, Neighbours, Recipe, perceptron
+from genlib.nets import MLP, ScoreNet, perceptron, silent
+from genlib.scorecard.recipe import Mixture, Neighbours, Recipe
 from genlib.training import fit, minibatches
 
 
@@ -101,34 +101,6 @@ class DigitByDigit(nn.Module):
         return self.cells.spread(first * self.base + second)
 
 
-def waves(log_sigma: Tensor) -> Tensor:
-    """The noise level as sines and cosines, (B,) → (B, 8)."""
-    angle = log_sigma[:, None] * torch.tensor([0.5, 1.0, 2.0, 4.0])
-    return torch.cat([angle.sin(), angle.cos()], 1)
-
-
-class ScoreNet(nn.Module):
-    """Three dense layers that are told the noise level.
-
-    Args:
-        dims: D.
-        width: of each layer.
-    """
-
-    def __init__(self, dims: int, width: int) -> None:
-        super().__init__()
-        self.hidden = nn.ModuleList(nn.Linear(n + 8, width) for n in (dims, width, width))
-        self.last = nn.Linear(width + 8, dims)
-
-    def forward(self, x: Tensor, log_sigma: Tensor) -> Tensor:
-        """Points (B, D) and log σ (B,) → (B, D)."""
-        level = waves(log_sigma)
-        for i, layer in enumerate(self.hidden):
-            h = gelu(layer(torch.cat([x, level], 1)))
-            x = x + h if i else h
-        return self.last(torch.cat([x, level], 1))
-
-
 def table(x: Tensor) -> Table:
     """A softmax over 100 × 100 cells. The best addition to the counts is found on a tenth held out."""
     if x.shape[1] != 2:
@@ -160,7 +132,7 @@ def affine_flow(x: Tensor, steps: int, lr: float, batch: int, average: float) ->
     for i in range(8):
         kept = mask if i % 2 else ~mask
         inputs = int(kept.sum())
-        net = flows.MLP(inputs, x.shape[1] - inputs, 2, (32, 32), nn.SiLU)
+        net = MLP(inputs, x.shape[1] - inputs, 2, (32, 32), nn.SiLU)
         layers.append(flows.Coupling(kept, flows.Affine(), net))
     return _flow(layers, x, steps, lr, batch, average)
 
@@ -224,8 +196,7 @@ class Bent(nn.Module):
         self.nets = nn.ModuleList(perceptron(dims, 2 * dims, (32, 32), nn.SiLU) for _ in range(8))
         self.register_buffer("mask", flows.alternating(dims).float())
         for net in self.nets:
-            nn.init.zeros_(net[-1].weight)
-            nn.init.zeros_(net[-1].bias)
+            silent(net[-1])
 
     def forward(self, z: Tensor) -> Tensor:
         """(B, D) → (B, D)."""

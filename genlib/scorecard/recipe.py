@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from genlib import _arguments as check
 
@@ -41,15 +41,6 @@ class Recipe:
         if self.steps is None:
             return self.train(x, **self.settings)
         return self.train(x, max(1, round(check.positive("share", share) * self.steps)), **self.settings)
-
-
-def perceptron(
-    inputs: int, outputs: int, hidden: Sequence[int], activation: type[nn.Module] = nn.ReLU
-) -> nn.Sequential:
-    """Dense layers with an activation between them."""
-    sizes = (inputs, *hidden, outputs)
-    layers = [layer for i, o in itertools.pairwise(sizes) for layer in (nn.Linear(i, o), activation())]
-    return nn.Sequential(*layers[:-1])
 
 
 class Neighbours:
