@@ -165,15 +165,8 @@ def density_run(source: data.Source, name: str, seed: int, seconds: float) -> Ru
 
     model = make(next(fresh_batches(source, 2048, generator=seeded(3 * seed))))
     trial = copy.deepcopy(model)
-    clocked(
-        trial, fresh_batches(source, 512, generator=seeded(3 * seed + 1)), 10, lr
-    )  # the first steps are slower than the rest
-    steps = max(
-        1,
-        round(
-            60 * seconds / clocked(trial, fresh_batches(source, 512, generator=seeded(3 * seed + 1)), 60, lr)
-        ),
-    )
+    clocked(trial, stream(), 10, lr)  # the first steps are slower than the rest
+    steps = max(1, round(60 * seconds / clocked(trial, stream(), 60, lr)))
     size = sum(p.numel() for p in model.parameters())
     start = time.perf_counter()
     try:

@@ -8,8 +8,9 @@ where it stopped. Seconds are those of the processor's clock, so another program
 
 `tune` gave every family that is trained step by step the same care: six settings drawn at random from the same
 ranges, each with the full budget of time (six seconds when it was done) on two targets. The judge is D_KL where there
-is a density, and a classifier where there is none. Its seed is 100, so its data are not those of `run`. It prints a Markdown table, and changes
-nothing; the best settings stand in `genlib.scorecard.points`. The two controls have those of the affine flow.
+is a density, and a classifier where there is none. Its seed is 100, so its data are not those of `run`. It prints a
+Markdown table, and changes nothing; the best settings stand in `genlib.scorecard.points`. The two controls have those
+of the affine flow.
 """
 
 from __future__ import annotations
