@@ -18,7 +18,7 @@ from sklearn.datasets import load_digits, make_moons
 
 from genlib import data
 
-STEADY = settings(deadline=None, max_examples=30, derandomize=True)
+STEADY = settings(max_examples=30)
 FEW = settings(STEADY, max_examples=8)
 SEEDS = st.integers(0, 10_000)
 REAL = torch.float64

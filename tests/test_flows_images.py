@@ -16,7 +16,7 @@ from bijections import (
     draws,
     shaken,
 )
-from exactness import FEW, REAL, STEADY, close, double, seeded  # noqa: F401  (double is a fixture)
+from exactness import FEW, REAL, close, seeded
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import distributions as td
@@ -43,6 +43,8 @@ from genlib.flows import (
     checkerboard,
 )
 from genlib.nets import ConvNet
+
+pytestmark = pytest.mark.usefixtures("double")
 
 
 def a_coupling(mask, function):

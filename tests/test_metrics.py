@@ -26,7 +26,7 @@ from genlib.metrics import (
     sliced_wasserstein,
 )
 
-STEADY = settings(deadline=None, max_examples=30, derandomize=True)
+STEADY = settings(max_examples=30)
 FEW = settings(STEADY, max_examples=10)
 SEEDS = st.integers(0, 10_000)
 REAL = torch.float64
@@ -459,7 +459,7 @@ def test_sliced_wasserstein_refuses():
 
 
 @given(st.integers(6, 40), st.integers(6, 40), st.integers(1, 4), st.integers(1, 5), st.integers(0, 10**6))
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 def test_precision_and_recall_against_trees(n, m, dims, k, seed):
     """By k-d trees and counting: a point is among others if it lies in the ball around one of them."""
     x, y = normal(n, dims, seed=seed), 0.5 + normal(m, dims, seed=seed + 1)

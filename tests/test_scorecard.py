@@ -56,14 +56,6 @@ runner = load_runner()
 
 
 @pytest.fixture
-def double():
-    before = torch.get_default_dtype()
-    torch.set_default_dtype(REAL)
-    yield
-    torch.set_default_dtype(before)
-
-
-@pytest.fixture
 def small(monkeypatch):
     """A run in a moment."""
     monkeypatch.setattr(protocol, "SEEN", 600)
