@@ -32,7 +32,6 @@ from torch.distributions import (
 
 from genlib import data, metrics, scorecard, sequence
 from genlib.discrete import smoothed
-from genlib.nets import ScoreNet, perceptron, waves
 from genlib.scorecard import MODELS, PROTOCOL, TARGETS, Recipe, Result, Row, images, points, protocol
 from genlib.scorecard import table as tables
 from genlib.scorecard.points import RECIPES, Bent, Cells, DigitByDigit, Table
@@ -269,28 +268,6 @@ def test_two_digits_loss_is_minus_the_log_density():
 
 
 # networks
-
-
-def test_perceptron_has_no_activation_at_its_end():
-    net = perceptron(3, 5, (7, 6), nn.Tanh)
-    kinds = [type(layer) for layer in net]
-    assert kinds == [nn.Linear, nn.Tanh, nn.Linear, nn.Tanh, nn.Linear]
-    assert [layer.weight.shape for layer in net[::2]] == [(7, 3), (6, 7), (5, 6)]
-
-
-def test_waves_are_sines_and_cosines():
-    level = torch.tensor([0.3, -1.0])
-    expected = [[f(k * v) for f in (math.sin, math.cos) for k in (0.5, 1, 2, 4)] for v in (0.3, -1.0)]
-    close(waves(level), torch.tensor(expected), 1e-6)
-
-
-def test_score_net_is_told_the_noise_level():
-    torch.manual_seed(0)
-    net, x = ScoreNet(3, 8), draws((4, 3))
-    out = net(x, torch.zeros(4))
-    assert out.shape == (4, 3)
-    assert (out != net(x, torch.ones(4))).all()
-    assert torch.allclose(out[2:], net(x[2:], torch.zeros(2)))
 
 
 # recipes

@@ -979,7 +979,7 @@ def test_a_deviation_that_is_no_number_says_what_to_do(dtype):
         q = vae.NormalNet(nn.Identity())(both)
         assert torch.isfinite(q.log_prob(q.mean))
         for wrong in (1.02 * log_sigma, 1e3 * log_sigma):
-            message = f"^log σ must lie between .*, got {re.escape(f"{wrong:.4g}")}: scale the data"
+            message = f"^log σ must lie between .*, got {re.escape(format(wrong, '.4g'))}: scale the data"
             with pytest.raises(RuntimeError, match=message):
                 vae.NormalNet(nn.Identity())(torch.tensor([[0.0, wrong]], dtype=dtype))
     noise = vae.NormalMeanNet(nn.Identity(), learn=True)
