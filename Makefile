@@ -6,6 +6,8 @@ PY := $(VENV)/bin/python
 PORT ?= 8000
 NB ?=
 PART ?=
+CHANGED ?=
+DEVICE ?=
 
 # The lock is made for Python 3.11; another Python can be named: make book PYTHON=python3.12
 PYTHON ?= $(shell for p in python3.11 python3; do $$p -c '' 2>/dev/null && { echo $$p; break; }; done)
@@ -29,8 +31,8 @@ help: ## list the targets
 book: setup page-scripts ## install what is missing and build the site into _build/html
 	@$(PY) scripts/build.py
 
-test: setup page-scripts ## check everything: lint, units, notebooks, strict build, pages (PART=units: one part)
-	@$(PY) scripts/test.py $(PART)
+test: setup page-scripts ## check everything; PART=units: one part; NB=flows: one lesson; CHANGED=1: changed lessons
+	@$(PY) scripts/test.py $(PART) $(if $(NB),--lesson $(NB)) $(if $(filter-out 0,$(CHANGED)),--changed)
 
 execute: setup ## run every notebook and store its outputs (NB=kl_cross_entropy: one of them)
 	@$(PY) scripts/execute.py $(NB)

@@ -138,7 +138,7 @@ def test_every_page_of_the_table_of_contents_must_be_built(tmp_path):
 
 
 def test_a_build_that_leaves_a_page_out_fails(monkeypatch, tmp_path, capsys):
-    monkeypatch.setattr(build, "build", lambda strict: 0)
+    monkeypatch.setattr(build, "build", lambda strict, lessons: 0)
     monkeypatch.setattr(build, "HTML", tmp_path)
     assert build.main([]) == 1
     assert "book/index" in capsys.readouterr().err
