@@ -22,7 +22,7 @@ endif
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help book test execute lab serve lock format bench clean setup page-scripts
+.PHONY: help book test execute twice lab serve lock format bench clean setup page-scripts
 
 help: ## list the targets
 	@echo "Generative Models, Verified"
@@ -34,8 +34,11 @@ book: setup page-scripts ## install what is missing and build the site into _bui
 test: setup page-scripts ## check everything; PART=units: one part; NB=flows: one lesson; CHANGED=1: changed lessons
 	@$(PY) scripts/test.py $(PART) $(if $(NB),--lesson $(NB)) $(if $(filter-out 0,$(CHANGED)),--changed)
 
-execute: setup ## run every notebook and store its outputs (NB=kl_cross_entropy: one of them)
-	@$(PY) scripts/execute.py $(NB)
+execute: setup ## run every notebook and store its outputs; NB=flows: one; DEVICE=cuda: try them there, store nothing
+	@$(PY) scripts/execute.py $(NB) $(if $(DEVICE),--device $(DEVICE))
+
+twice: setup ## run every cell of every notebook twice in a row, store nothing; NB=flows: one notebook
+	@$(PY) scripts/execute.py $(NB) --twice
 
 lab: setup ## open JupyterLab on notebooks/
 	@$(PY) -m jupyterlab notebooks

@@ -133,8 +133,13 @@ class Library:
                 waiting += self.next(item)
         return found
 
-    def next(self, item: Item) -> Iterator[Item]:
+    @functools.lru_cache(None)  # noqa: B019 (a library lives as long as the program)
+    def next(self, item: Item) -> frozenset[Item]:
         """What a definition leads to at once."""
+        return frozenset(self.steps(item))
+
+    def steps(self, item: Item) -> Iterator[Item]:
+        """The same, one by one, with repetitions."""
         name, definition = item
         module = self.modules[name]
         yield from self.imported(name)

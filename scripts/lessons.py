@@ -64,8 +64,11 @@ def longest_first(paths: list[Path]) -> list[Path]:
 def shard(paths: list[Path], part: int, parts: int) -> list[Path]:
     """The lessons of one of several machines that share them, `part` of 1 to `parts`: each goes to the least laden."""
     shares: list[list[Path]] = [[] for _ in range(parts)]
+    laden = [0] * parts
     for path in longest_first(paths):
-        min(shares, key=lambda share: sum(map(seconds, share))).append(path)
+        least = laden.index(min(laden))
+        shares[least].append(path)
+        laden[least] += seconds(path)
     return shares[part - 1]
 
 
@@ -104,17 +107,18 @@ def compared(nb: nbformat.NotebookNode) -> list[object]:
     ]
 
 
+def reached(code: str, library: Library) -> list[list[str]]:
+    """The definitions that some code reaches: module, name and text."""
+    return [[*item, library.text(item)] for item in sorted(library.reached(code))]
+
+
 def key(path: Path, library: Library, around: dict[str, object]) -> str:
     """The SHA-256 of all that the result of a lesson depends on."""
     nb = nbformat.read(path, as_version=4)
     plain = TransformerManager().transform_cell  # without IPython's own syntax
-    reached = library.reached("\n".join(plain(cell.source) for cell in nb.cells if cell.cell_type == "code"))
-    parts = {
-        "cells": compared(nb),
-        "genlib": [[*item, library.text(item)] for item in sorted(reached)],
-        "data": library.data({name for name, _ in reached}),
-        "around": around,
-    }
+    used = reached("\n".join(plain(cell.source) for cell in nb.cells if cell.cell_type == "code"), library)
+    stored = library.data({module for module, _, _ in used})
+    parts = {"cells": compared(nb), "genlib": used, "data": stored, "around": around}
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
@@ -189,7 +193,7 @@ def check(path: Path) -> Outcome:
         encoding="utf-8",
         errors="replace",
     )
-    output = done.stdout
+    output = re.sub(r"\x1b\[[0-9;]*m", "", done.stdout)  # the colours of a kernel's traceback
     counted = re.findall(r"(\d+) passed", output.splitlines()[-1] if output else "")
     cells = int(counted[0]) if counted else 0
     passed = done.returncode == 0

@@ -1,6 +1,7 @@
 """scripts/execute.py, tried on small notebooks."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -182,3 +183,44 @@ def test_no_repository_is_an_empty_address(tmp_path, text):
 def test_kernels_share_the_cores(monkeypatch):
     monkeypatch.setenv("OMP_NUM_THREADS", "64")
     assert execute.kernel_environment(2)["OMP_NUM_THREADS"] == "2"
+
+
+# Trials, which store nothing ---------------------------------------------------------------------------------
+
+
+def stored(folder):
+    return {path.name: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_a_trial_on_another_device_says_which_cell_failed_and_stores_nothing(tree, tmp_path, capfd):
+    tree("good", 'device = "cpu"  # or "cuda"', "import torch\nassert torch.zeros(1, device=device).is_meta")
+    tree("bad", 'device = "cpu"', "1 / 0", "2")
+    tree("none", "1")
+    before = stored(tmp_path)
+    assert execute.main(["--device", "meta"], tmp_path) == 1
+    assert stored(tmp_path) == before
+    shown = capfd.readouterr()
+    assert re.search(r"\| good +\| +\d+ \| none +\|", shown.out)
+    assert re.search(r"\| bad +\| +\d+ \| cell 2 +\|", shown.out)
+    assert re.search(r'\| none +\| +0 \| one cell must say device = "cpu", 0 do \|', shown.out)
+    assert "ZeroDivisionError" in shown.err
+    assert "2 of 3 failed" in shown.err
+
+
+def test_every_cell_can_be_run_twice(tree, tmp_path, capfd):
+    tree("good", "x = 1", "y = x + 1\nassert y == 2")
+    tree("adds", "x = 1", "x = x + 1\nassert x == 2", "x")
+    before = stored(tmp_path)
+    assert execute.main(["--twice", "good", "adds"], tmp_path) == 1
+    assert stored(tmp_path) == before
+    shown = capfd.readouterr().out
+    assert re.search(r"\| good +\| +\d+ \| none +\|", shown)
+    assert re.search(r"\| adds +\| +\d+ \| cell 2, second time +\|", shown)
+
+
+def test_the_settings_cell_alone_gets_the_device():
+    cells = [new_code_cell('device = "cpu"  # or "cuda"\nother = "cpu"'), new_markdown_cell('device = "cpu"')]
+    nb = new_notebook(cells=cells)
+    execute.on_device(nb, "cuda")
+    assert nb.cells[0].source == 'device = "cuda"  # or "cuda"\nother = "cpu"'
+    assert nb.cells[1].source == 'device = "cpu"'
