@@ -9,8 +9,8 @@ PART ?=
 CHANGED ?=
 DEVICE ?=
 
-# The lock is made for Python 3.11; another Python can be named: make book PYTHON=python3.12
-PYTHON ?= $(shell for p in python3.11 python3; do $$p -c '' 2>/dev/null && { echo $$p; break; }; done)
+# The first of these that is there; another can be named: make book PYTHON=python3.12
+PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3; do $$p -c '' 2>/dev/null && { echo $$p; break; }; done)
 
 INSTALLED := $(VENV)/.installed
 PAGE_SCRIPTS := $(if $(shell command -v npm),node_modules/.installed)
@@ -59,7 +59,7 @@ bench: setup page-scripts ## print the time of each notebook, of the build and o
 	@$(PY) benchmarks/speed.py
 
 clean: ## remove the built site and the caches (.venv and node_modules stay)
-	rm -rf _build build *.egg-info .pytest_cache .ruff_cache .hypothesis notebooks/.ipynb_checkpoints notebooks/.ruff_cache
+	rm -rf _build build *.egg-info .test-passed .pytest_cache .ruff_cache .hypothesis notebooks/.ipynb_checkpoints notebooks/.ruff_cache
 	find genlib tests scripts book benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +
 
 setup: $(INSTALLED)
@@ -70,7 +70,7 @@ ifeq ($(PAGE_SCRIPTS),)
 endif
 
 $(PY):
-	@test -n "$(PYTHON)" || { echo "Python 3.11 is needed: https://www.python.org/downloads/"; exit 1; }
+	@test -n "$(PYTHON)" || { echo "Python 3.11, 3.12 or 3.13 is needed: https://www.python.org/downloads/"; exit 1; }
 	@echo "==> making $(VENV) with $(PYTHON) ($$($(PYTHON) -V))"
 	@$(PYTHON) -m venv $(VENV)
 

@@ -10,6 +10,7 @@ import importlib
 import numbers
 import pkgutil
 import re
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from types import MappingProxyType
 from typing import Literal, NamedTuple
@@ -94,7 +95,7 @@ def claim(statement: str, holds: object) -> None:
         raise ValueError(f"holds must be true or false, got {holds!r}")
     if not truth.item():
         raise AssertionError(f"{statement}: no")
-    print(f"{statement}: yes")
+    _say(f"{statement}: yes")
 
 
 class Case(NamedTuple):
@@ -155,7 +156,7 @@ def grade(label: str, answer: object) -> None:
         if label not in homes:
             raise ValueError(f"label must be one of {', '.join(sorted({*homes, *_graders}))}, got {label!r}")
         importlib.import_module(homes[label])
-    print(f"{label}: {_verdict(_graders[label], answer)}")
+    _say(f"{label}: {_verdict(_graders[label], answer)}")
 
 
 def _homes() -> dict[str, str]:
@@ -259,6 +260,16 @@ def _tensor(name: str, value: object) -> Tensor:
 def _show(line: str, record: dict[str, object]) -> None:
     """Print the line; in a notebook, keep the record in the metadata of the output."""
     if get_ipython() is None:
-        print(line)
+        _say(line)
     else:
         display({"text/plain": line}, raw=True, metadata={"genlib": record})
+
+
+def _say(line: str) -> None:
+    """Print a line; a sign that the terminal cannot show is written in ASCII, for the check itself has passed."""
+    code = getattr(sys.stdout, "encoding", None) or "utf-8"
+    try:
+        line.encode(code)
+    except UnicodeEncodeError:
+        line = line.replace("≤", "<=").replace("≥", ">=").encode(code, "backslashreplace").decode(code)
+    print(line)

@@ -5,6 +5,7 @@ import importlib
 import io
 import json
 import math
+import os
 import re
 import subprocess
 import sys
@@ -591,3 +592,28 @@ def test_common_slips_are_named(label, answer, says, said):
 def test_a_claim_is_true_or_false(holds):
     with pytest.raises(ValueError, match="^holds must be true or false, got "):
         claim("the sky is blue", holds)
+
+
+# Terminals -----------------------------------------------------------------------------------------------------
+
+SAYS = """
+from genlib.checks import claim, grade, verify
+verify("eq:a", 1, 2, relation="<=")
+claim("Σ is ≥ 0", True)
+"""
+
+
+@pytest.mark.parametrize(
+    ("code", "bound", "claimed"),
+    [
+        ("utf-8", "keep left ≤ right", "Σ is ≥ 0: yes"),
+        ("cp1252", "keep left <= right", r"\u03a3 is >= 0: yes"),
+        ("ascii", "keep left <= right", r"\u03a3 is >= 0: yes"),
+    ],
+)
+def test_a_terminal_that_lacks_a_sign_fails_no_check(code, bound, claimed):
+    environment = {**os.environ, "PYTHONIOENCODING": code}
+    done = subprocess.run([sys.executable, "-c", SAYS], env=environment, capture_output=True, encoding=code)
+    assert done.returncode == 0, done.stderr
+    assert bound in done.stdout
+    assert claimed in done.stdout

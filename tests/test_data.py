@@ -932,7 +932,7 @@ print("same")
 
 
 def test_importing_genlib_changes_no_global_state():
-    done = subprocess.run([sys.executable, "-c", IMPORT], capture_output=True, text=True, timeout=120)
+    done = subprocess.run([sys.executable, "-c", IMPORT], capture_output=True, encoding="utf-8", timeout=120)
     assert done.stdout == "same\n", done.stderr
 
 

@@ -28,7 +28,9 @@ widgets.VBox([slider, stack])"""
 def tree(tmp_path):
     """A tree with a folder of notebooks; returns a function that adds one."""
     (tmp_path / "notebooks").mkdir()
-    (tmp_path / "_config.yml").write_text('repository:\n  url: "https://example.org/book"\n')
+    (tmp_path / "_config.yml").write_text(
+        'repository:\n  url: "https://example.org/book"\n', encoding="utf-8"
+    )
 
     def add(name, *sources, **metadata):
         cells = [new_code_cell(source, id=f"cell-{i}") for i, source in enumerate(sources)]
@@ -115,9 +117,9 @@ def test_a_kernel_that_dies_is_a_failure(tree, tmp_path, capfd):
 def test_a_file_that_is_no_notebook_is_a_failure(tree, tmp_path, capfd):
     good = tree("good", "print('stored')")
     broken = good.with_name("broken.ipynb")
-    broken.write_text("{")
+    broken.write_text("{", encoding="utf-8")
     assert execute.main([], tmp_path) == 1
-    assert broken.read_text() == "{"
+    assert broken.read_text(encoding="utf-8") == "{"
     assert "FAILED broken.ipynb" in capfd.readouterr().err
     assert read(good).cells[1].outputs
 
@@ -125,19 +127,25 @@ def test_a_file_that_is_no_notebook_is_a_failure(tree, tmp_path, capfd):
 @pytest.mark.skipif(sys.platform == "win32", reason="signals differ there")
 def test_an_interrupt_ends_every_kernel_and_keeps_every_file(tree, tmp_path):
     source = (
-        "from pathlib import Path\nimport os, time\n\nPath('{}').write_text(str(os.getpid()))\ntime.sleep(60)"
+        "from pathlib import Path\nimport os, time\n\n"
+        "Path('{}').write_text(str(os.getpid()), encoding='utf-8')\ntime.sleep(60)"
     )
     paths = [tree(name, source.format(name)) for name in ("one", "two")]
     before = [path.read_bytes() for path in paths]
     main = f"execute.main(['--workers=2'], pathlib.Path({str(tmp_path)!r}))"
     code = f"import pathlib; from scripts import execute; {main}"
     root = Path(execute.__file__).parents[1]
-    running = subprocess.Popen([sys.executable, "-c", code], cwd=root, stderr=subprocess.PIPE, text=True)
+    running = subprocess.Popen(
+        [sys.executable, "-c", code], cwd=root, stderr=subprocess.PIPE, encoding="utf-8"
+    )
     marks = [path.with_suffix("") for path in paths]
     deadline = time.monotonic() + 60
-    while not all(mark.exists() and mark.read_text() for mark in marks) and time.monotonic() < deadline:
+    while (
+        not all(mark.exists() and mark.read_text(encoding="utf-8") for mark in marks)
+        and time.monotonic() < deadline
+    ):
         time.sleep(0.1)
-    kernels = [int(mark.read_text()) for mark in marks]
+    kernels = [int(mark.read_text(encoding="utf-8")) for mark in marks]
     running.send_signal(signal.SIGINT)
     _, shown = running.communicate(timeout=60)
     assert "stopped" in shown
@@ -176,7 +184,7 @@ def test_the_cell_for_colab_gets_the_repository(tree, tmp_path):
 
 @pytest.mark.parametrize("text", ["", "repository:\n", 'repository: {url: ""}\n', "repository: {url: }\n"])
 def test_no_repository_is_an_empty_address(tmp_path, text):
-    (tmp_path / "_config.yml").write_text(text)
+    (tmp_path / "_config.yml").write_text(text, encoding="utf-8")
     assert execute.repository_url(tmp_path / "_config.yml") == ""
 
 

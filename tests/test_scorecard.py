@@ -1106,7 +1106,7 @@ def test_floats_are_saved_with_six_digits(tmp_path_factory, value):
 
 
 def test_saved_file_has_a_line_for_each_run(stored):
-    with stored.open(newline="") as file:
+    with stored.open(newline="", encoding="utf-8") as file:
         lines = list(csv.reader(file))
     assert lines[0] == list(COLUMNS)
     assert [line[:4] for line in lines[1:]] == [
@@ -1225,10 +1225,10 @@ DAMAGES = [
 def test_damaged_file_is_refused_and_left_alone(damage, message, stored):
     rows = [row for row in ROWS if row.model != "GAN"]  # its message has two lines
     scorecard.save([*rows, replace(ROWS[3], seed=9)], stored)
-    text = stored.read_text()
+    text = stored.read_text(encoding="utf-8")
     broken = damage(text)
     assert broken != text
-    stored.write_text(broken)
+    stored.write_text(broken, encoding="utf-8")
     before = stored.read_bytes()
     with pytest.raises(ValueError, match=message) as caught:
         scorecard.load(stored)
@@ -1690,7 +1690,7 @@ def test_stored_rows_are_complete():
 
 
 def test_loading_refuses_a_cell_that_is_too_long(stored):
-    text = stored.read_text()
-    stored.write_text(text.replace("truth", "t" * 200_000, 1))
+    text = stored.read_text(encoding="utf-8")
+    stored.write_text(text.replace("truth", "t" * 200_000, 1), encoding="utf-8")
     with pytest.raises(ValueError, match="is damaged"):
         scorecard.load(stored)
