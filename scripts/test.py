@@ -8,6 +8,7 @@ its cells run.
 from __future__ import annotations
 
 import argparse
+import functools
 import os
 import shutil
 import subprocess
@@ -65,15 +66,21 @@ def has_browser() -> bool:
     return any(map(shutil.which, BROWSERS))
 
 
+@functools.cache
+def scratch() -> tempfile.TemporaryDirectory:
+    """A folder that lasts as long as this program."""
+    return tempfile.TemporaryDirectory()
+
+
 def environment() -> dict[str, str]:
-    """The environment of the tests, in which a home that cannot be written makes matplotlib print no warning."""
+    """The environment of the tests, in which a kernel starts without a word even if the home cannot be written."""
     found = {**os.environ}
     # Two processes share the cores; more threads than cores would make both wait.
     found.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // 2)))
-    home = Path.home() / ".config" / "matplotlib"
-    above = next((place for place in (home, *home.parents) if place.exists()), home)
-    if not os.access(above, os.W_OK):
-        found.setdefault("MPLCONFIGDIR", str(Path(tempfile.gettempdir()) / "matplotlib"))
+    home = Path.home()
+    if not (home.is_dir() and os.access(home, os.W_OK)):
+        for name in ("MPLCONFIGDIR", "IPYTHONDIR", "JUPYTER_RUNTIME_DIR"):
+            found.setdefault(name, str(Path(scratch().name) / name.lower()))
     return found
 
 

@@ -382,11 +382,12 @@ def test_changes_and_shards_reach_the_lessons(monkeypatch):
     assert ran["lint"] == test.PARTS["lint"][1]
 
 
-def test_a_home_that_cannot_be_written_gets_another_folder_for_matplotlib(monkeypatch, tmp_path):
+def test_without_a_home_that_can_be_written_the_tools_get_another_folder(monkeypatch, tmp_path):
     monkeypatch.delenv("MPLCONFIGDIR", raising=False)
     monkeypatch.setattr(Path, "home", lambda: tmp_path)
     assert "MPLCONFIGDIR" not in test.environment()
     monkeypatch.setattr(os, "access", lambda path, mode: False)
-    assert Path(test.environment()["MPLCONFIGDIR"]).is_absolute()
+    for name in ("MPLCONFIGDIR", "IPYTHONDIR", "JUPYTER_RUNTIME_DIR"):
+        assert Path(test.environment()[name]).parent.is_dir()
     monkeypatch.setenv("MPLCONFIGDIR", "mine")
     assert test.environment()["MPLCONFIGDIR"] == "mine"
