@@ -409,7 +409,7 @@ grade("ex:gat-chance", None)
 print(sorted(name for name in sys.modules if name.startswith("genlib.") and name.count(".") == 2))
 print([name for name in sys.modules if name in ("genlib.flows", "genlib.vae", "genlib.score", "genlib.sequence")])
 """
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, encoding="utf-8", timeout=120)
     waiting, graders, families = done.stdout.splitlines()
     assert waiting == "ex:gat-chance: no answer yet"
     assert graders == "['genlib.graders._tools', 'genlib.graders.gan_training']"

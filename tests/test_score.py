@@ -697,7 +697,7 @@ def test_importing_scores_needs_no_plotting():
 import sys, genlib.score
 print([name for name in sys.modules if "matplotlib" in name or "plotting" in name or "IPython" in name])
 """
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, encoding="utf-8", timeout=120)
     assert done.stdout == "[]\n", done.stderr
 
 
