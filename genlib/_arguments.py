@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import TypeVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 T = TypeVar("T")
 
@@ -67,11 +67,10 @@ def sample_count(shape: object) -> int:
 def real_tensor(name: str, value: object, *, like: Tensor | None = None) -> Tensor:
     """Return `value` as a floating-point tensor without NaN or infinity, on the device and in the dtype of `like`."""
     try:
-        tensor = (
-            torch.as_tensor(value)
-            if like is None
-            else torch.as_tensor(value, dtype=like.dtype, device=like.device)
-        )
+        if like is None:
+            tensor = value if isinstance(value, Tensor) else torch.as_tensor(value)
+        else:
+            tensor = torch.as_tensor(value, dtype=like.dtype, device=like.device)
     except (TypeError, ValueError, RuntimeError) as error:
         raise ValueError(f"{name} must hold numbers, got {value!r}") from error
     if tensor.is_complex():
@@ -201,6 +200,13 @@ def vectors(name: str, x: object) -> Tensor:
     if isinstance(x, Tensor) and x.ndim < 2:
         raise ValueError(f"{name} must have shape (B, *E) with at least two dimensions, got {tuple(x.shape)}")
     return batch(name, x, (...,))
+
+
+def same_dtype(name: str, x: object, model: object) -> None:
+    """Raise ValueError if `x` holds real numbers in another dtype than the parameters of a module do."""
+    own = next(model.parameters(), None) if isinstance(model, nn.Module) else None
+    if own is not None and isinstance(x, Tensor) and x.is_floating_point() and x.dtype != own.dtype:
+        raise ValueError(f"{name} must be in {own.dtype} as the model is, got {x.dtype}")
 
 
 def gradients(name: str) -> None:

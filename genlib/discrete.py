@@ -157,6 +157,11 @@ class NaiveBayes(nn.Module):
             Softmax(categories, event_shape) for _ in range(self.prior.categories)
         )
 
+    @property
+    def event_shape(self) -> torch.Size:
+        """Shape E of one example."""
+        return self.likelihoods[0].event_shape
+
     def log_joint(self, x: Tensor) -> Tensor:
         """log p(x, y) in nats for every label y, (B, *E) → (B, C)."""
         given = torch.stack([likelihood.log_prob(x) for likelihood in self.likelihoods], -1)  # (B, C)

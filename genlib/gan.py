@@ -16,6 +16,8 @@ from torch import Tensor, nn
 from torch.nn.functional import logsigmoid
 
 from genlib import _arguments as check
+from genlib._random import normal
+from genlib._shapes import evaluating, like_parameters
 from genlib.training import History, Player, play, trainable
 
 
@@ -143,6 +145,7 @@ class GAN(nn.Module):
 
     def value(self, x: Tensor) -> Tensor:
         """The critic's f(x), (B, *E) → (B,); with the first two losses sigmoid(f) is the probability of real."""
+        check.same_dtype("x", x, self.critic)
         f = self.critic(x)
         if f.shape not in ((len(x),), (len(x), 1)):
             raise ValueError(f"critic must return shape ({len(x)},) or ({len(x)}, 1), got {tuple(f.shape)}")
@@ -173,16 +176,21 @@ class GAN(nn.Module):
         """What the generator makes small, for its samples, (B, *E) → (B,)."""
         return self.pays.generator(self.value(_batch("fake", fake)))
 
-    def rsample(self, shape: Sequence[int]) -> Tensor:
+    @property
+    def event_shape(self) -> torch.Size:
+        """Shape E of one sample."""
+        with evaluating(self.generator):
+            return self.generator(like_parameters(self).new_zeros(1, self.latent)).shape[1:]
+
+    def rsample(self, shape: Sequence[int], *, generator: torch.Generator | None = None) -> Tensor:
         """Draw G(z) with a gradient, (n,) → (n, *E)."""
-        like = next(self.parameters())
-        z = torch.randn(check.sample_count(shape), self.latent, device=like.device, dtype=like.dtype)
+        z = normal((check.sample_count(shape), self.latent), like_parameters(self), generator)
         return self.generator(z)
 
     @torch.no_grad()
-    def sample(self, shape: Sequence[int]) -> Tensor:
+    def sample(self, shape: Sequence[int], *, generator: torch.Generator | None = None) -> Tensor:
         """Draw G(z), (n,) → (n, *E)."""
-        return self.rsample(shape)
+        return self.rsample(shape, generator=generator)
 
 
 def fit(

@@ -53,6 +53,34 @@ def silent(layer: nn.Linear | nn.Conv2d) -> nn.Linear | nn.Conv2d:
     return layer
 
 
+class Told(nn.Module):
+    """A network with its condition filled in.
+
+    Args:
+        net: (B, inputs), (B, C) → whatever.
+        c: (B, C).
+    """
+
+    def __init__(self, net: nn.Module, c: Tensor) -> None:
+        super().__init__()
+        self.net, self.c = net, c
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, inputs) → whatever."""
+        return self.net(x, self.c)
+
+
+def _check_condition(c: Tensor | None, size: int) -> None:
+    got = 0 if c is None else c.shape[-1]
+    if got != size:
+        raise ValueError(f"c must hold {size} numbers for each example, got {got}")
+
+
+def _beside(x: Tensor, c: Tensor | None) -> Tensor:
+    """Put the condition beside the input, (B, N) and (B, C) → (B, N + C)."""
+    return x if c is None else torch.cat([x, c], 1)
+
+
 class MLP(nn.Sequential):
     """A conditioner for vectors: (B, inputs) → (B, outputs, count), zero at first.
 
@@ -63,6 +91,7 @@ class MLP(nn.Sequential):
         hidden, activation: as in `perceptron`.
         dropout: as in `perceptron`. A coupling with it can be inverted in ``eval()`` mode only, since each pass leaves
             out others.
+        condition: C, how many numbers of a condition (B, C) it sees too.
     """
 
     def __init__(
@@ -73,10 +102,19 @@ class MLP(nn.Sequential):
         hidden: Sequence[int] = (64, 64),
         activation: type[nn.Module] = nn.ReLU,
         dropout: float = 0.0,
+        *,
+        condition: int = 0,
     ) -> None:
-        layers = perceptron(inputs, outputs * count, hidden, activation, dropout)
+        condition = check.whole_number("condition", condition, 0)
+        layers = perceptron(inputs + condition, outputs * count, hidden, activation, dropout)
         silent(layers[-1])
         super().__init__(*layers, nn.Unflatten(1, (outputs, count)))
+        self.condition = condition
+
+    def forward(self, x: Tensor, c: Tensor | None = None) -> Tensor:
+        """(B, inputs) → (B, outputs, count)."""
+        _check_condition(c, self.condition)
+        return super().forward(_beside(x, c))
 
 
 class MaskedLinear(nn.Linear):
@@ -107,21 +145,37 @@ class MADE(nn.Sequential):
         count: outputs an entry, (B, D) → (B, D, count); zero at first.
         hidden: width of each hidden layer.
         dropout: share of the last hidden units that is left out in training.
+        condition: C, how many numbers of a condition (B, C) all outputs see. They come before the entries: their number
+            is 0, and hidden units have numbers from 0 on.
     """
 
     def __init__(
-        self, features: int, count: int, hidden: Sequence[int] = (64, 64), dropout: float = 0.0
+        self,
+        features: int,
+        count: int,
+        hidden: Sequence[int] = (64, 64),
+        dropout: float = 0.0,
+        *,
+        condition: int = 0,
     ) -> None:
+        condition = check.whole_number("condition", condition, 0)
         rank = torch.arange(1, check.whole_number("features", features, 2) + 1)  # of the entries, 1 … D
         layers: list[nn.Module] = []
-        before = rank
+        before = torch.cat([rank, rank.new_zeros(condition)])
+        numbers = features if condition else features - 1
         for size in hidden:
             size = check.whole_number("hidden", size)
-            unit = features - 1 - torch.arange(size) * (features - 1) // size  # D − 1 … 1
+            unit = features - 1 - torch.arange(size) * numbers // size  # D − 1 … 1, or … 0
             layers += [MaskedLinear(unit[:, None] >= before), nn.ReLU()]
             before = unit
         last = silent(MaskedLinear((rank[:, None] > before).repeat_interleave(count, 0)))
         super().__init__(*layers, nn.Dropout(dropout), last, nn.Unflatten(1, (features, count)))
+        self.condition = condition
+
+    def forward(self, x: Tensor, c: Tensor | None = None) -> Tensor:
+        """(B, D) → (B, D, count)."""
+        _check_condition(c, self.condition)
+        return super().forward(_beside(x, c))
 
 
 class ConvNet(nn.Module):
@@ -131,27 +185,33 @@ class ConvNet(nn.Module):
         mask: (C, H, W) bool, True for the entries that pass.
         count: parameters for each entry that changes; zero at first.
         hidden: channels of both hidden layers.
+        condition: C, how many numbers of a condition (B, C) it sees too, each as a channel of its own.
     """
 
-    def __init__(self, mask: Tensor, count: int, hidden: int = 32) -> None:
+    def __init__(self, mask: Tensor, count: int, hidden: int = 32, *, condition: int = 0) -> None:
         super().__init__()
+        self.condition = check.whole_number("condition", condition, 0)
         mask = check.mask("mask", mask)
         self.shape, self.count = tuple(mask.shape), count
         self.register_buffer("passing", mask.flatten().nonzero()[:, 0], persistent=False)
         self.register_buffer("changing", (~mask).flatten().nonzero()[:, 0], persistent=False)
         last = silent(nn.Conv2d(hidden, self.shape[0] * count, 3, padding=1))
         self.layers = nn.Sequential(
-            nn.Conv2d(self.shape[0], hidden, 3, padding=1),
+            nn.Conv2d(self.shape[0] + self.condition, hidden, 3, padding=1),
             nn.ReLU(),
             nn.Conv2d(hidden, hidden, 1),
             nn.ReLU(),
             last,
         )
 
-    def forward(self, passing: Tensor) -> Tensor:
+    def forward(self, passing: Tensor, c: Tensor | None = None) -> Tensor:
         """(B, entries that pass) → (B, entries that change, count)."""
+        _check_condition(c, self.condition)
         image = passing.new_zeros(len(passing), math.prod(self.shape)).index_copy(1, self.passing, passing)
-        theta = self.layers(image.reshape(-1, *self.shape))  # (B, C · count, H, W)
+        image = image.reshape(-1, *self.shape)
+        if c is not None:  # the same at every pixel
+            image = torch.cat([image, c[:, :, None, None].expand(-1, -1, *self.shape[1:])], 1)
+        theta = self.layers(image)  # (B, C · count, H, W)
         theta = theta.unflatten(1, (self.shape[0], self.count)).movedim(2, -1)  # (B, C, H, W, count)
         return theta.flatten(1, 3)[:, self.changing]
 

@@ -16,7 +16,7 @@ from cycler import cycler
 from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
-from torch import Tensor
+from torch import Tensor, nn
 
 from genlib import _arguments as check
 from genlib.data import Box, lattice
@@ -107,7 +107,8 @@ def density(
     if not callable(getattr(model, "log_prob", None)):
         raise ValueError(f"model must have a method log_prob, got {type(model).__name__}")
     with torch.no_grad():
-        cells = lattice(box, size).float().to(device)
+        own = next(model.parameters(), None) if isinstance(model, nn.Module) else None
+        cells = lattice(box, size).to(device, torch.get_default_dtype() if own is None else own.dtype)
         p = torch.cat([model.log_prob(part) for part in cells.split(16384)]).exp().cpu().numpy()  # (size²,)
     image = ax.imshow(
         p.reshape(size, size), origin="lower", extent=(*box[0], *box[1]), interpolation="bilinear"

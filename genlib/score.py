@@ -123,6 +123,7 @@ class ScoreModel(nn.Module):
 
     def score(self, x: Tensor, sigma: float | Tensor) -> Tensor:
         """Score of the data noised to σ, (B, *E) and a number or (B,) → (B, *E)."""
+        check.same_dtype("x", x, self.net)
         sigma = _each(sigma, x)
         r = (self.spread**2 + sigma**2).sqrt()
         log_sigma = sigma.log().flatten().expand(len(x))  # (B,)
@@ -130,7 +131,7 @@ class ScoreModel(nn.Module):
 
     def loss(self, x: Tensor) -> Tensor:
         """σ² times the denoising loss at a random level for each example, (B, *E) → (B,)."""
-        x = check.vectors("x", x)
+        x = check.batch("x", x, self.event_shape)
         sigma = self.levels[torch.randint(len(self.levels), (len(x),), device=self.levels.device)]
         return sigma**2 * denoising_loss(lambda noisy: self.score(noisy, sigma), x, sigma)
 

@@ -6,6 +6,7 @@ sequences, and into samples; `NGram`, `Recurrent` and `Transformer` say what the
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
@@ -13,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from genlib import _arguments as check
+from genlib._shapes import like_parameters
 from genlib.discrete import inverse_cdf
 
 
@@ -61,14 +63,40 @@ class Autoregressive(nn.Module):
     Args:
         vocabulary: V, the number of symbols.
         end: the symbol that ends a sequence; None for sequences that are cut off at some length.
+        length: L, the most symbols that `sample` draws unless it is told another number.
+
+    Attributes:
+        event_shape: (L,). Sequences may be shorter or longer; they are told apart from others by their symbols alone.
     """
 
-    def __init__(self, vocabulary: int, end: int | None = None) -> None:
+    def __init__(self, vocabulary: int, end: int | None = None, length: int = 200) -> None:
         super().__init__()
+        self.event_shape = torch.Size([check.whole_number("length", length)])
         self.vocabulary = check.whole_number("vocabulary", vocabulary)
         if end is not None and check.whole_number("end", end, 0) >= self.vocabulary:
             raise ValueError(f"end must lie between 0 and {self.vocabulary - 1}, got {end}")
         self.end = end
+        self.about: nn.Linear | None = None  # what a condition says, in the space of the symbols' vectors
+        self.told: Tensor | None = None
+
+    def given(self, c: Tensor) -> Autoregressive:
+        """The model of B sequences under conditions c (B, C); it shares its parameters with this one.
+
+        Raises:
+            ValueError: the model was made for another number C.
+        """
+        if self.about is None or c.shape[-1] != self.about.in_features:
+            size = 0 if self.about is None else self.about.in_features
+            raise ValueError(f"c must hold {size} numbers for each sequence, got {c.shape[-1]}")
+        twin = copy.copy(self)
+        twin.told = self.about(c)[:, None]  # (B, 1, size of a symbol's vector)
+        return twin
+
+    def _vectors(self, x: Tensor) -> Tensor:
+        """The symbols' vectors, (B, L) → (B, L, ·); where there is a condition, each is moved by what it says."""
+        if self.about is not None and self.told is None:
+            raise ValueError(f"c must be given: the model was made for {self.about.in_features} numbers")
+        return self.embed(x) if self.told is None else self.embed(x) + self.told
 
     def log_conditionals(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
         """log Q(· | the symbols before) in nats at every place, (B, L) → (B, L, V); arguments as in `log_prob`."""
@@ -102,7 +130,7 @@ class Autoregressive(nn.Module):
     def sample(
         self,
         shape: Sequence[int],
-        length: int,
+        length: int | None = None,
         *,
         prefix: Tensor | None = None,
         temperature: float = 1.0,
@@ -114,7 +142,8 @@ class Autoregressive(nn.Module):
 
         Args:
             shape: (n,).
-            length: the most symbols in a row, the prefix and the end among them. L is smaller when all rows ended.
+            length: the most symbols in a row, the prefix and the end among them; that of `event_shape` when None. L is
+                smaller when all rows ended.
             prefix: (P,) symbols that every row begins with, P below `length`.
             temperature, top_k, top_p: as in `truncate`, at every step.
             generator: draws from here instead of torch's global one.
@@ -122,8 +151,11 @@ class Autoregressive(nn.Module):
         Returns:
             (n, L) symbols; what follows an end symbol is more of them (see `genlib.data.until_end`).
         """
-        n, length = check.sample_count(shape), check.whole_number("length", length)
-        device = next(self.parameters(), torch.empty(0)).device
+        n, length = (
+            check.sample_count(shape),
+            check.whole_number("length", self.event_shape[0] if length is None else length),
+        )
+        device = like_parameters(self).device
         x = torch.full((n, 1), self.vocabulary, device=device)
         if prefix is not None:
             row, _ = check.sequences("prefix", prefix[None], None, self.vocabulary, self.end)
@@ -163,7 +195,8 @@ class Recurrent(Autoregressive):
         forget_bias: bias of the LSTM's forget gates at the start. The larger it is, the longer an untrained cell
             remembers.
         dropout: share of the entries of the vectors and states, in (0, 1), that training sets to zero; 0 for none.
-        end: the symbol that ends a sequence, or None.
+        end, length: as in `Autoregressive`.
+        condition: C, how many numbers a condition holds; see `genlib.conditional.Conditional`.
     """
 
     def __init__(
@@ -176,8 +209,10 @@ class Recurrent(Autoregressive):
         forget_bias: float = 1.0,
         dropout: float = 0.0,
         end: int | None = None,
+        length: int = 200,
+        condition: int = 0,
     ) -> None:
-        super().__init__(vocabulary, end)
+        super().__init__(vocabulary, end, length)
         cells = {"rnn": nn.RNN, "lstm": nn.LSTM}
         if cell not in cells:
             raise ValueError(f"cell must be one of {', '.join(cells)}, got {cell!r}")
@@ -192,10 +227,12 @@ class Recurrent(Autoregressive):
             with torch.no_grad():
                 self.rnn.bias_ih_l0[hidden : 2 * hidden] = check.real_tensor("forget_bias", forget_bias)
                 self.rnn.bias_hh_l0[hidden : 2 * hidden] = 0
+        if check.whole_number("condition", condition, 0):
+            self.about = nn.Linear(condition, embedding, bias=False)
 
     def forward(self, x: Tensor, state: object = None) -> tuple[Tensor, object]:
         """Logits of what follows, (B, L) → (B, L, V), and the state after the last symbol."""
-        h, state = self.rnn(self.dropout(self.embed(x)), state)  # (B, L, H)
+        h, state = self.rnn(self.dropout(self._vectors(x)), state)  # (B, L, H)
         return self.out(self.dropout(h)), state
 
 
@@ -211,7 +248,8 @@ class Transformer(Autoregressive):
         layers: number of blocks: attention, then a network of two layers at each place.
         heads: number of attention maps in a block.
         context: length of the window, even.
-        end: the symbol that ends a sequence, or None.
+        end, length: as in `Autoregressive`.
+        condition: C, how many numbers a condition holds; see `genlib.conditional.Conditional`.
     """
 
     def __init__(
@@ -223,8 +261,10 @@ class Transformer(Autoregressive):
         heads: int = 4,
         context: int = 128,
         end: int | None = None,
+        length: int = 200,
+        condition: int = 0,
     ) -> None:
-        super().__init__(vocabulary, end)
+        super().__init__(vocabulary, end, length)
         width, heads = check.whole_number("width", width), check.whole_number("heads", heads)
         self.context = check.whole_number("context", context, 2)
         if width % heads:
@@ -239,6 +279,8 @@ class Transformer(Autoregressive):
             *(_Block(width, heads) for _ in range(check.whole_number("layers", layers)))
         )
         self.out = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, self.vocabulary))
+        if check.whole_number("condition", condition, 0):
+            self.about = nn.Linear(condition, width, bias=False)
 
     def forward(self, x: Tensor, state: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Logits of what follows, (B, L) → (B, L, V), and the state: all symbols so far."""
@@ -250,7 +292,7 @@ class Transformer(Autoregressive):
                 0, half * ((t - self.context) // half + 1)
             )  # of the window that predicts what follows t
             window = seen[:, begin : begin + self.context]
-            h = self.blocks(self.embed(window) + self.place[: window.shape[1]])
+            h = self.blocks(self._vectors(window) + self.place[: window.shape[1]])
             parts.append(self.out(h[:, t - begin :]))
             t = begin + self.context
         return torch.cat(parts, 1), seen
@@ -288,11 +330,13 @@ class NGram(Autoregressive):
         vocabulary: V.
         order: n, the number of symbols in a gram; (V + 1)^n must fit into 63 bits.
         discounts: 1, or 3 for the modified form of Chen and Goodman with other discounts for counts 1, 2 and above.
-        end: the symbol that ends a sequence, or None.
+        end, length: as in `Autoregressive`.
     """
 
-    def __init__(self, vocabulary: int, order: int, *, discounts: int = 1, end: int | None = None) -> None:
-        super().__init__(vocabulary, end)
+    def __init__(
+        self, vocabulary: int, order: int, *, discounts: int = 1, end: int | None = None, length: int = 200
+    ) -> None:
+        super().__init__(vocabulary, end, length)
         self.order = check.whole_number("order", order)
         if (self.vocabulary + 1) ** self.order >= 2**63:
             raise ValueError(f"order must be smaller for {vocabulary} symbols: grams do not fit into 63 bits")

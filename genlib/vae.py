@@ -7,8 +7,8 @@ free: nothing has to be inverted.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from typing import NamedTuple, Protocol
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -25,6 +25,8 @@ from torch.distributions import (
 )
 
 from genlib import _arguments as check
+from genlib._random import drawing_from
+from genlib._shapes import evaluating, like_parameters
 
 _ROWS = 1_500  # how many draws, of all examples together, `VAE.bound` decodes at once
 
@@ -79,7 +81,8 @@ class LinearGaussian:
 
     def marginal(self) -> LowRankMultivariateNormal:
         """p(x) = N(b, W Wᵀ + σ² I)."""
-        return LowRankMultivariateNormal(self.bias, self.weight, self.sigma.expand(len(self.bias)) ** 2)
+        noise = self.sigma.expand(len(self.bias)) ** 2
+        return LowRankMultivariateNormal(self.bias, self.weight, noise, validate_args=False)
 
     def posterior(self, x: Tensor) -> MultivariateNormal:
         """p(z|x), for x (..., D): mean M⁻¹ Wᵀ(x − b) and covariance σ² M⁻¹, where M = Wᵀ W + σ² I."""
@@ -104,9 +107,10 @@ class LinearGaussian:
         seen = self.decode(q.mean).log_prob(x) - 0.5 * blur / self.sigma**2
         return seen - kl_divergence(q, self.prior)
 
-    def sample(self, shape: Sequence[int]) -> Tensor:
+    def sample(self, shape: Sequence[int], *, generator: torch.Generator | None = None) -> Tensor:
         """Draw, (n,) → (n, D)."""
-        return self.marginal().sample((check.sample_count(shape),))
+        with drawing_from(generator):
+            return self.marginal().sample((check.sample_count(shape),))
 
 
 def _deviation(log_sigma: Tensor) -> Tensor:
@@ -134,8 +138,8 @@ class NormalNet(nn.Module):
         self.net = net
 
     def forward(self, x: Tensor) -> Independent:
-        """(B, *E) → distribution of z (B, d)."""
-        both = self.net(x)
+        """(B, *E) → distribution of z (B, d); whole numbers become reals of the network's precision."""
+        both = self.net(x if x.is_floating_point() else x.to(like_parameters(self)))
         if both.shape[-1] % 2:
             raise ValueError(f"net must return μ and log σ, an even number of values, got {both.shape[-1]}")
         mu, log_sigma = both.chunk(2, -1)
@@ -210,7 +214,7 @@ class StandardPrior(nn.Module):
 
     def forward(self) -> Independent:
         """Return the distribution of z (d,)."""
-        return Independent(Normal(self.mean, torch.ones_like(self.mean)), 1)
+        return Independent(Normal(self.mean, torch.ones_like(self.mean), validate_args=False), 1)
 
 
 class MixturePrior(nn.Module):
@@ -236,6 +240,9 @@ class MixturePrior(nn.Module):
         )
 
 
+Given = Callable[[Tensor], Distribution]
+
+
 class Terms(NamedTuple):
     """The two sides of the bound, for one draw of z; ELBO = −distortion − rate.
 
@@ -246,13 +253,6 @@ class Terms(NamedTuple):
 
     distortion: Tensor
     rate: Tensor
-
-
-class Conditional(Protocol):
-    """A module that returns a distribution."""
-
-    def __call__(self, given: Tensor) -> Distribution:
-        """Return the distribution, given a batch."""
 
 
 class VAE(nn.Module):
@@ -266,9 +266,16 @@ class VAE(nn.Module):
         prior: () → distribution p(z), such as `StandardPrior`.
     """
 
-    def __init__(self, encoder: Conditional, decoder: Conditional, prior: nn.Module) -> None:
+    def __init__(self, encoder: Given, decoder: Given, prior: nn.Module) -> None:
         super().__init__()
         self.encode, self.decode, self.prior = encoder, decoder, prior
+
+    @property
+    def event_shape(self) -> torch.Size:
+        """Shape E of one example."""
+        with evaluating(self.decode):
+            start = like_parameters(self).new_zeros(1, *self.prior().event_shape)
+            return self.decode(start).event_shape
 
     def terms(self, x: Tensor) -> Terms:
         """Distortion and rate, (B, *E) → (B,) each, for one draw of z.
@@ -324,17 +331,25 @@ class VAE(nn.Module):
         return -self._log_likelihood(x, q.rsample()) + beta * each.mean(0).clamp(min=free).sum()
 
     @torch.no_grad()
-    def sample(self, shape: Sequence[int]) -> Tensor:
+    def sample(self, shape: Sequence[int], *, generator: torch.Generator | None = None) -> Tensor:
         """Draw z from the prior and then x given z, (n,) → (n, *E)."""
-        z = self.prior().sample((check.sample_count(shape),))
-        return self.decode(z).sample()
+        with drawing_from(generator):
+            z = self.prior().sample((check.sample_count(shape),))
+            return self.decode(z).sample()
 
     def _guess(self, x: Tensor) -> tuple[Distribution, Distribution]:
         """Return q(z|x) for a batch x (B, *E), and the prior."""
-        if not isinstance(x, Tensor) or x.ndim < 1 or not len(x):
+        if not isinstance(x, Tensor) or x.ndim < 1 or not len(x):  # torch's own distributions refuse B = 0
             got = tuple(x.shape) if isinstance(x, Tensor) else type(x).__name__
             raise ValueError(f"x must be a tensor (B, *E) with B at least 1, got {got}")
-        q, prior = self.encode(x), self.prior()
+        check.same_dtype("x", x, self.encode)
+        try:
+            q, prior = self.encode(x), self.prior()
+        except RuntimeError as error:
+            if x.shape[1:] == self.event_shape:
+                raise
+            wanted = ", ".join(["B", *map(str, self.event_shape)])
+            raise ValueError(f"x must have shape ({wanted}), got {tuple(x.shape)}") from error
         if q.batch_shape != x.shape[:1]:
             raise ValueError(
                 f"x must have shape (B, *E), got {tuple(x.shape)} for {tuple(q.batch_shape)} guesses"

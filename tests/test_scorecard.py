@@ -55,6 +55,15 @@ runner = load_runner()
 
 
 @pytest.fixture
+def double():
+    """Only here and there: most of the scorecard works in float32."""
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(REAL)
+    yield
+    torch.set_default_dtype(before)
+
+
+@pytest.fixture
 def small(monkeypatch):
     """A run in a moment."""
     monkeypatch.setattr(protocol, "SEEN", 600)
@@ -214,7 +223,7 @@ class Scripted(nn.Module):
         super().__init__()
         self.vocabulary, self.symbols = base, symbols
 
-    def sample(self, shape, length):
+    def sample(self, shape, length, generator=None):
         assert self.symbols.shape == (*shape, length)
         return self.symbols
 
@@ -1572,7 +1581,7 @@ def test_controls_have_the_settings_of_the_affine_flow(model):
     assert RECIPES[model].settings == settings
 
 
-# what does not hold yet
+# files and settings
 
 
 def test_run_of_a_model_that_calls_data_impossible_can_be_stored(small, tmp_path):

@@ -443,7 +443,7 @@ def test_models_refuse(kind):
     for shape in (3, (0,), (2, 2)):
         with pytest.raises(ValueError, match="shape"):
             plain.sample(shape, 3)
-    for length in (0, 2.0, None):
+    for length in (0, 2.0, "3"):
         with pytest.raises(ValueError, match="^length must"):
             plain.sample((2,), length)
     with pytest.raises(ValueError, match="^length must be above that of the prefix, 2, got 2"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
@@ -48,6 +49,10 @@ class Layer(nn.Module, ABC):
         """Let the layer choose its first parameters from a batch of data; returns the latent batch. Most do nothing."""
         return self.inverse(x)[0]
 
+    def given(self, c: Tensor) -> Layer:
+        """The layer for B examples under conditions c (B, C): itself, unless a network inside sees the condition."""
+        return self
+
     @abstractmethod
     def _forward(self, z: Tensor) -> Pair: ...
 
@@ -56,6 +61,13 @@ class Layer(nn.Module, ABC):
 
     def _checked(self, name: str, x: object) -> Tensor:
         return check.batch(name, x, self.event_shape)
+
+
+def with_parts(layer: Layer, /, **parts: nn.Module) -> Layer:
+    """The same layer, with the same parameters, in which the named parts are others."""
+    twin = copy.copy(layer)
+    twin.__dict__["_modules"] = {**layer._modules, **parts}
+    return twin
 
 
 class Inverse(Layer):
@@ -68,6 +80,10 @@ class Inverse(Layer):
     def __init__(self, layer: Layer) -> None:
         super().__init__()
         self.layer, self.event_shape = layer, layer.event_shape
+
+    def given(self, c: Tensor) -> Layer:
+        """The layer inside under the conditions."""
+        return with_parts(self, layer=self.layer.given(c))
 
     def _forward(self, z: Tensor) -> Pair:
         return self.layer._inverse(z)
@@ -90,6 +106,10 @@ class Stack(Layer):
         self.layers = nn.ModuleList(layers)
         if not len(self.layers):
             raise ValueError("layers must hold at least one layer, got none")
+
+    def given(self, c: Tensor) -> Stack:
+        """All layers under the conditions."""
+        return with_parts(self, layers=nn.ModuleList(layer.given(c) for layer in self.layers))
 
     def path(self, z: Tensor) -> list[Tensor]:
         """The way of a latent batch to the data, (B, *E) → N + 1 batches z_0 … z_N."""
@@ -135,6 +155,7 @@ class StandardNormal(nn.Module):
 
     def log_prob(self, z: Tensor) -> Tensor:
         """Log-density in nats, (B, *E) → (B,)."""
+        z = check.events("z", z, self.event_shape)
         return -0.5 * (z.square().flatten(1).sum(1) + self.event_shape.numel() * math.log(2 * math.pi))
 
     def sample(self, shape: Sequence[int], *, generator: torch.Generator | None = None) -> Tensor:
@@ -168,6 +189,7 @@ class Flow(Stack):
 
     def log_prob(self, x: Tensor) -> Tensor:
         """Log-density in nats, exact, (B, *E) → (B,)."""
+        check.same_dtype("x", x, self)
         z, ladj = self.inverse(x)
         return self.base.log_prob(z) + ladj
 

@@ -8,9 +8,9 @@ import torch
 from torch import Tensor, nn
 
 from genlib import _arguments as check
-from genlib.flows.core import Layer, Pair
+from genlib.flows.core import Layer, Pair, with_parts
 from genlib.flows.elementwise import Elementwise
-from genlib.nets import MADE
+from genlib.nets import MADE, Told
 
 
 def alternating(features: int) -> Tensor:
@@ -79,7 +79,8 @@ class Coupling(Layer):
     Args:
         mask: (*E) bool, True for the entries that pass unchanged.
         function: how the others change, such as `Affine` or `Spline`.
-        net: conditioner, (B, entries that pass) → (B, entries that change, function.count).
+        net: conditioner, (B, entries that pass) → (B, entries that change, function.count); where there is a condition,
+            it is called with c (B, C) too.
 
     Raises:
         ValueError: the mask passes everything or nothing.
@@ -93,6 +94,10 @@ class Coupling(Layer):
         self.register_buffer("order", order, persistent=False)
         self.register_buffer("back", order.argsort(), persistent=False)
         self.passing = int(mask.sum())
+
+    def given(self, c: Tensor) -> Layer:
+        """The network sees the conditions too."""
+        return with_parts(self, net=Told(self.net, c))
 
     def _forward(self, z: Tensor) -> Pair:
         return self._apply_to_rest(z, self.function.forward)
@@ -117,12 +122,19 @@ class MaskedAutoregressive(Layer):
         features: D, at least 2.
         function: how each entry changes, such as `Affine` or `Spline`.
         hidden: widths of the network.
+        condition: C, how many numbers of a condition the network sees too.
     """
 
-    def __init__(self, features: int, function: Elementwise, hidden: Sequence[int] = (64, 64)) -> None:
+    def __init__(
+        self, features: int, function: Elementwise, hidden: Sequence[int] = (64, 64), *, condition: int = 0
+    ) -> None:
         super().__init__()
         self.event_shape, self.function = (check.whole_number("features", features, 2),), function
-        self.net = MADE(features, function.count, hidden)
+        self.net = MADE(features, function.count, hidden, condition=condition)
+
+    def given(self, c: Tensor) -> Layer:
+        """The network sees the conditions too."""
+        return with_parts(self, net=Told(self.net, c))
 
     def _inverse(self, x: Tensor) -> Pair:
         z, log_slope = self.function.inverse(x, self.net(x))

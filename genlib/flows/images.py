@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from genlib import _arguments as check
-from genlib.flows.core import Flow, Inverse, Layer, Pair, Stack
+from genlib.flows.core import Flow, Inverse, Layer, Pair, Stack, with_parts
 from genlib.flows.coupling import Coupling, Entrywise, channelwise, checkerboard
 from genlib.flows.elementwise import Affine, Histogram, Spline
 from genlib.flows.layers import ActNorm, Conv1x1LU
@@ -96,6 +96,10 @@ class HalfOfChannels(Layer):
     def __init__(self, layer: Layer) -> None:
         super().__init__()
         self.layer = layer
+
+    def given(self, c: Tensor) -> Layer:
+        """The layer inside under the conditions."""
+        return with_parts(self, layer=self.layer.given(c))
 
     def initialise(self, x: Tensor) -> Tensor:
         """Initialise the layer inside from the half that it sees."""

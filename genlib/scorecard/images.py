@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import one_hot
 
+from genlib import _arguments as check
 from genlib import data, flows, gan, score, sequence, vae
 from genlib.discrete import Softmax, smoothed
 from genlib.nets import ImageNet, Ink, Scaled, Tilt, perceptron
@@ -32,7 +33,13 @@ def whole(x: Tensor) -> Tensor:
     return x.clamp(0, LEVELS - 1).long().reshape(-1, 8, 8)
 
 
-class Reading(nn.Module):
+class OfImages(nn.Module):
+    """A model of images, whole grey levels (8, 8)."""
+
+    event_shape = torch.Size([8, 8])
+
+
+class Reading(OfImages):
     """Images that a sequence model reads and writes pixel by pixel, row by row.
 
     Args:
@@ -45,18 +52,19 @@ class Reading(nn.Module):
 
     def log_prob(self, x: Tensor) -> Tensor:
         """Log-probability in nats, (B, 8, 8) int → (B,)."""
-        return self.writer.log_prob(x.flatten(1))
+        x = check.symbols("x", x, self.event_shape, LEVELS).reshape(-1, PIXELS)
+        return self.writer.log_prob(x) if len(x) else torch.zeros(0)
 
     def loss(self, x: Tensor) -> Tensor:
         """Nats per pixel, (B, 8, 8) int → (B,)."""
-        return self.writer.loss(x.flatten(1)) / PIXELS
+        return -self.log_prob(x) / PIXELS
 
-    def sample(self, shape: Sequence[int]) -> Tensor:
+    def sample(self, shape: Sequence[int], *, generator: torch.Generator | None = None) -> Tensor:
         """Draw, (n,) → (n, 8, 8) int64."""
-        return whole(self.writer.sample(shape, PIXELS))
+        return whole(self.writer.sample(shape, PIXELS, generator=generator))
 
 
-class Reshaped(nn.Module):
+class Reshaped(OfImages):
     """A dequantised flow that works on another shape.
 
     Args:
@@ -69,18 +77,21 @@ class Reshaped(nn.Module):
 
     def loss(self, x: Tensor) -> Tensor:
         """Negative bound in nats for one draw of the noise, (B, 8, 8) int → (B,)."""
-        return self.model.loss(x.reshape(-1, *self.model.event_shape))
+        return self.model.loss(self._as_seen(x))
 
-    def bound(self, x: Tensor) -> Tensor:
-        """Lower bound in nats with 20 draws of the noise, (B, 8, 8) int → (B,)."""
-        return self.model.bound(x.reshape(-1, *self.model.event_shape), 20)
+    def bound(self, x: Tensor, draws: int = 20) -> Tensor:
+        """Lower bound in nats with so many draws of the noise, (B, 8, 8) int → (B,)."""
+        return self.model.bound(self._as_seen(x), draws)
 
-    def sample(self, shape: Sequence[int]) -> Tensor:
+    def sample(self, shape: Sequence[int], *, generator: torch.Generator | None = None) -> Tensor:
         """Draw, (n,) → (n, 8, 8) int64."""
-        return self.model.sample(shape).reshape(-1, 8, 8)
+        return self.model.sample(shape, generator=generator).reshape(-1, 8, 8)
+
+    def _as_seen(self, x: Tensor) -> Tensor:
+        return check.symbols("x", x, self.event_shape, LEVELS).reshape(len(x), *self.model.event_shape)
 
 
-class WithBound(nn.Module):
+class WithBound(OfImages):
     """A variational autoencoder of images, seen from outside.
 
     Args:
@@ -91,13 +102,13 @@ class WithBound(nn.Module):
         super().__init__()
         self.model = model
 
-    def bound(self, x: Tensor) -> Tensor:
-        """Lower bound in nats with 200 draws of z, (B, 8, 8) int → (B,)."""
-        return self.model.bound(x, 200)
+    def bound(self, x: Tensor, draws: int = 200) -> Tensor:
+        """Lower bound in nats with so many draws of z, (B, 8, 8) int → (B,)."""
+        return self.model.bound(check.symbols("x", x, self.event_shape, LEVELS), draws)
 
-    def sample(self, shape: Sequence[int]) -> Tensor:
+    def sample(self, shape: Sequence[int], *, generator: torch.Generator | None = None) -> Tensor:
         """Draw, (n,) → (n, 8, 8) int64."""
-        return self.model.sample(shape)
+        return self.model.sample(shape, generator=generator)
 
 
 def decaying(parameters: list[Tensor], lr: float) -> torch.optim.Optimizer:
@@ -105,7 +116,7 @@ def decaying(parameters: list[Tensor], lr: float) -> torch.optim.Optimizer:
     return torch.optim.AdamW(parameters, lr=lr, weight_decay=0.2)
 
 
-class Rounded(nn.Module):
+class Rounded(OfImages):
     """A model of real numbers whose samples are rounded to grey levels. It says nothing about probabilities.
 
     Args:
@@ -124,9 +135,10 @@ class Rounded(nn.Module):
         super().__init__()
         self.model, self.scale, self.shift, self.settings = model, scale, shift, settings
 
-    def sample(self, shape: Sequence[int]) -> Tensor:
+    def sample(self, shape: Sequence[int], *, generator: torch.Generator | None = None) -> Tensor:
         """Draw, (n,) → (n, 8, 8) int64."""
-        return whole((self.scale * self.model.sample(shape, *self.settings) + self.shift).round())
+        x = self.model.sample(shape, *self.settings, generator=generator)
+        return whole((self.scale * x + self.shift).round())
 
 
 class RoundedDown:
@@ -136,21 +148,24 @@ class RoundedDown:
         density: of 64 numbers from 0 to 17.
     """
 
+    event_shape = torch.Size([8, 8])
+
     def __init__(self, density: Neighbours | Mixture) -> None:
         self.density, self.parameters_count = density, density.parameters_count
 
-    def bound(self, x: Tensor) -> Tensor:
-        """Lower bound in nats with 20 draws of the noise, (B, 8, 8) int → (B,).
+    def bound(self, x: Tensor, draws: int = 20) -> Tensor:
+        """Lower bound in nats with so many draws of the noise, (B, 8, 8) int → (B,).
 
         The probability of an image is the mean density of its cell, which has volume 1, and what the ends of the scale
         get from outside.
         """
-        log_q = [self.density.log_prob(dequantised(x)) for _ in range(20)]
+        x = check.symbols("x", x, self.event_shape, LEVELS)
+        log_q = [self.density.log_prob(dequantised(x)) for _ in range(check.whole_number("draws", draws))]
         return torch.stack(log_q).logsumexp(0) - math.log(len(log_q))
 
-    def sample(self, shape: Sequence[int]) -> Tensor:
+    def sample(self, shape: Sequence[int], *, generator: torch.Generator | None = None) -> Tensor:
         """Draw, (n,) → (n, 8, 8) int64."""
-        return whole(self.density.sample(shape).floor())
+        return whole(self.density.sample(shape, generator=generator).floor())
 
 
 def dequantised(x: Tensor) -> Tensor:

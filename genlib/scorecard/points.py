@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from genlib import _arguments as check
 from genlib import flows, gan, score, sequence, vae
+from genlib._random import normal
 from genlib.discrete import Softmax, smoothed
 from genlib.nets import MLP, ScoreNet, perceptron, silent
 from genlib.scorecard.recipe import Mixture, Neighbours, Recipe
@@ -38,9 +39,10 @@ class Cells:
         cell = ((x + self.reach) / self.width).floor().long()
         return cell.clamp(0, self.bins - 1), ((cell >= 0) & (cell < self.bins)).all(-1)
 
-    def spread(self, cell: Tensor) -> Tensor:
+    def spread(self, cell: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """Draw a uniform point in each cell, (n, D) int64 → (n, D)."""
-        return (cell + torch.rand(cell.shape)) * self.width - self.reach
+        u = torch.rand(cell.shape, generator=generator, device=cell.device)
+        return (cell + u) * self.width - self.reach
 
 
 class Table(nn.Module):
@@ -49,6 +51,8 @@ class Table(nn.Module):
     Args:
         cells: of the square.
     """
+
+    event_shape = torch.Size([2])
 
     def __init__(self, cells: Cells) -> None:
         super().__init__()
@@ -61,13 +65,14 @@ class Table(nn.Module):
 
     def log_prob(self, x: Tensor) -> Tensor:
         """Log-density in nats, (B, 2) → (B,)."""
-        number, inside = self.number(x)
+        number, inside = self.number(check.real_events("x", x, self.event_shape))
         return torch.where(inside, self.softmax.log_prob(number) - 2 * math.log(self.cells.width), -torch.inf)
 
-    def sample(self, shape: Sequence[int]) -> Tensor:
+    def sample(self, shape: Sequence[int], *, generator: torch.Generator | None = None) -> Tensor:
         """Draw, (n,) → (n, 2)."""
-        number = self.softmax.sample(shape)
-        return self.cells.spread(torch.stack([number // self.cells.bins, number % self.cells.bins], -1))
+        number = self.softmax.sample(shape, generator=generator)
+        cell = torch.stack([number // self.cells.bins, number % self.cells.bins], -1)
+        return self.cells.spread(cell, generator)
 
 
 class DigitByDigit(nn.Module):
@@ -82,12 +87,15 @@ class DigitByDigit(nn.Module):
     def __init__(self, cells: Cells, dims: int, writer: sequence.Autoregressive) -> None:
         super().__init__()
         self.cells, self.dims, self.writer = cells, dims, writer
+        self.event_shape = torch.Size([dims])
         self.base = writer.vocabulary
 
     def log_prob(self, x: Tensor) -> Tensor:
         """Log-density in nats, (B, D) → (B,)."""
-        cell, inside = self.cells.index(x)
+        cell, inside = self.cells.index(check.real_events("x", x, self.event_shape))
         symbols = torch.cat([cell // self.base, cell % self.base], 1)  # (B, 2 D)
+        if not len(x):
+            return x.new_zeros(0)
         log_q = self.writer.log_prob(symbols) - self.dims * math.log(self.cells.width)
         return torch.where(inside, log_q, -torch.inf)
 
@@ -95,10 +103,10 @@ class DigitByDigit(nn.Module):
         """Negative log-density in nats, (B, D) → (B,)."""
         return -self.log_prob(x)
 
-    def sample(self, shape: Sequence[int]) -> Tensor:
+    def sample(self, shape: Sequence[int], *, generator: torch.Generator | None = None) -> Tensor:
         """Draw, (n,) → (n, D)."""
-        first, second = self.writer.sample(shape, 2 * self.dims).chunk(2, 1)
-        return self.cells.spread(first * self.base + second)
+        first, second = self.writer.sample(shape, 2 * self.dims, generator=generator).chunk(2, 1)
+        return self.cells.spread(first * self.base + second, generator)
 
 
 def table(x: Tensor) -> Table:
@@ -192,7 +200,7 @@ class Bent(nn.Module):
 
     def __init__(self, dims: int, masked: bool) -> None:
         super().__init__()
-        self.dims, self.masked = dims, masked
+        self.event_shape, self.masked = torch.Size([dims]), masked
         self.nets = nn.ModuleList(perceptron(dims, 2 * dims, (32, 32), nn.SiLU) for _ in range(8))
         self.register_buffer("mask", flows.alternating(dims).float())
         for net in self.nets:
@@ -201,15 +209,15 @@ class Bent(nn.Module):
     def forward(self, z: Tensor) -> Tensor:
         """(B, D) → (B, D)."""
         for i, net in enumerate(self.nets):
-            kept = (self.mask if i % 2 else 1 - self.mask) if self.masked else torch.zeros(self.dims)
+            kept = (self.mask if i % 2 else 1 - self.mask) if self.masked else torch.zeros_like(self.mask)
             s, m = net(z * kept if self.masked else z).chunk(2, 1)
             z = z * kept + (1 - kept) * (z * (3 * torch.tanh(s / 3)).exp() + m)
         return z
 
     @torch.no_grad()
-    def sample(self, shape: Sequence[int]) -> Tensor:
+    def sample(self, shape: Sequence[int], *, generator: torch.Generator | None = None) -> Tensor:
         """Draw, (n,) → (n, D)."""
-        return self(torch.randn(*shape, self.dims))
+        return self(normal((check.sample_count(shape), *self.event_shape), self.mask, generator))
 
 
 def bent(x: Tensor, steps: int, lr: float, batch: int, average: float, masked: bool) -> Bent:

@@ -138,15 +138,16 @@ class InDataUnits:
 
     def __init__(self, model: Sampler, shift: Tensor, scale: Tensor) -> None:
         self.model, self.shift, self.scale = model, shift, scale
+        self.event_shape = shift.shape
 
     def log_density(self, name: str, x: Tensor, *more: int) -> Tensor:
         """What the model calls `name`, as a density in data units, (B, D) → (B,)."""
         log_q = getattr(self.model, name)((x - self.shift) / self.scale, *more)
         return log_q - x.shape[1] * self.scale.log()
 
-    def sample(self, shape: Sequence[int]) -> Tensor:
-        """Draw, (n,) → (n, D)."""
-        z = self.model.sample(shape)
+    def sample(self, shape: Sequence[int], **settings: object) -> Tensor:
+        """Draw, (n,) → (n, D); settings as the model takes them."""
+        z = self.model.sample(shape, **settings)
         return self.shift + self.scale * _shaped(z, (*shape, *self.shift.shape))
 
 
@@ -161,7 +162,7 @@ def run(model: str, target: str, seed: int, share: float = 1.0, recipe: Recipe |
         seed: at least 0.
         share: of the recipe's steps, in (0, 1].
         recipe: how to train a model of your own, on standardised points or on images of digits. The model needs
-            ``sample``; it may have ``log_prob(x)``, or ``bound(x, draws)`` on points and ``bound(x)`` on digits.
+            ``sample``; it may have ``log_prob(x)``, or ``bound(x, draws)``, on digits with a default for `draws`.
 
     Raises:
         ValueError: an unknown model or target, a model that this target has no recipe for, a seed or share out of
