@@ -22,7 +22,8 @@ import torch
 from torch import Tensor, nn
 
 from genlib import data, gan, metrics
-from genlib.scorecard.images import Ink, Scaled, blurred
+from genlib.scorecard.images import Ink, Scaled
+from genlib.training import minibatches
 
 STEPS = 16_000
 RECIPES: dict[str, tuple[str, str, dict[str, float]]] = {
@@ -117,7 +118,8 @@ def digits(seeds: Sequence[int]) -> None:
             )
             start = time.perf_counter()
             settings = {"lr": 6e-3, "average": 0.998, "progress": False}
-            gan.fit(model, blurred(images), 4000, weight=weight, **settings)
+            batches = map(data.blurred, minibatches(images, 128))
+            gan.fit(model, batches, 4000, weight=weight, **settings)
             seconds = time.perf_counter() - start
             x = model.eval().sample((1000,)).round()
             tests = [metrics.classifier_two_sample(x, images, seed=split).accuracy for split in range(3)]

@@ -109,11 +109,24 @@ class LinearGaussian:
         return self.marginal().sample((check.sample_count(shape),))
 
 
+def _deviation(log_sigma: Tensor) -> Tensor:
+    """σ = e^(log σ), after checking that σ² stays a number above 0."""
+    reach = math.log(torch.finfo(log_sigma.dtype).max) / 2
+    if not check.holds(~(log_sigma.abs() >= reach).any()):  # NaN goes on to where it is named
+        worst = max(log_sigma.detach().flatten().tolist(), key=abs)
+        raise RuntimeError(
+            f"log σ must lie between −{reach:.1f} and {reach:.1f}, got {worst:.4g}: scale the data to numbers of size 1"
+        )
+    return log_sigma.exp()
+
+
 class NormalNet(nn.Module):
     """x → N(μ(x), diag σ(x)²): an encoder.
 
     Args:
         net: (B, *E) → (B, 2d): μ and log σ, side by side.
+
+    `forward` raises RuntimeError when a σ is so large or so small that σ² is no number above 0 any more.
     """
 
     def __init__(self, net: nn.Module) -> None:
@@ -126,7 +139,7 @@ class NormalNet(nn.Module):
         if both.shape[-1] % 2:
             raise ValueError(f"net must return μ and log σ, an even number of values, got {both.shape[-1]}")
         mu, log_sigma = both.chunk(2, -1)
-        return Independent(Normal(mu, log_sigma.exp(), validate_args=False), 1)
+        return Independent(Normal(mu, _deviation(log_sigma), validate_args=False), 1)
 
 
 class NormalMeanNet(nn.Module):
@@ -146,7 +159,7 @@ class NormalMeanNet(nn.Module):
 
     def forward(self, z: Tensor) -> Independent:
         """(B, d) → distribution of x (B, D)."""
-        return Independent(Normal(self.net(z), self.log_sigma.exp(), validate_args=False), 1)
+        return Independent(Normal(self.net(z), _deviation(self.log_sigma), validate_args=False), 1)
 
 
 class BernoulliNet(nn.Module):

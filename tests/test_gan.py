@@ -7,7 +7,7 @@ import re
 
 import pytest
 import torch
-from exactness import FEW, REAL, STEADY, close, double, seeded  # noqa: F401  (double is a fixture)
+from exactness import FEW, REAL, STEADY, close, seeded
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
@@ -17,6 +17,8 @@ from torch.nn import functional as F
 from genlib import gan
 from genlib.gan import GAN, LOSSES, PENALTIES, fit
 from genlib.training import History
+
+pytestmark = pytest.mark.usefixtures("double")
 
 SEEDS = st.integers(0, 10**6)
 VALUES = st.lists(st.floats(-30, 30), min_size=1, max_size=5)

@@ -20,7 +20,7 @@ from genlib import data, plotting
 from genlib.training import History
 
 BOX = ((-3.0, 3.0), (-2.0, 4.0))
-FEW = settings(deadline=None, max_examples=10, derandomize=True)
+FEW = settings(max_examples=10)
 SEEDS = st.integers(0, 10_000)
 
 

@@ -32,7 +32,6 @@ from torch.distributions import (
 
 from genlib import data, metrics, scorecard, sequence
 from genlib.discrete import smoothed
-from genlib.nets import ScoreNet, perceptron, waves
 from genlib.scorecard import MODELS, PROTOCOL, TARGETS, Recipe, Result, Row, images, points, protocol
 from genlib.scorecard import table as tables
 from genlib.scorecard.points import RECIPES, Bent, Cells, DigitByDigit, Table
@@ -53,14 +52,6 @@ def load_runner():
 
 
 runner = load_runner()
-
-
-@pytest.fixture
-def double():
-    before = torch.get_default_dtype()
-    torch.set_default_dtype(REAL)
-    yield
-    torch.set_default_dtype(before)
 
 
 @pytest.fixture
@@ -277,28 +268,6 @@ def test_two_digits_loss_is_minus_the_log_density():
 
 
 # networks
-
-
-def test_perceptron_has_no_activation_at_its_end():
-    net = perceptron(3, 5, (7, 6), nn.Tanh)
-    kinds = [type(layer) for layer in net]
-    assert kinds == [nn.Linear, nn.Tanh, nn.Linear, nn.Tanh, nn.Linear]
-    assert [layer.weight.shape for layer in net[::2]] == [(7, 3), (6, 7), (5, 6)]
-
-
-def test_waves_are_sines_and_cosines():
-    level = torch.tensor([0.3, -1.0])
-    expected = [[f(k * v) for f in (math.sin, math.cos) for k in (0.5, 1, 2, 4)] for v in (0.3, -1.0)]
-    close(waves(level), torch.tensor(expected), 1e-6)
-
-
-def test_score_net_is_told_the_noise_level():
-    torch.manual_seed(0)
-    net, x = ScoreNet(3, 8), draws((4, 3))
-    out = net(x, torch.zeros(4))
-    assert out.shape == (4, 3)
-    assert (out != net(x, torch.ones(4))).all()
-    assert torch.allclose(out[2:], net(x[2:], torch.zeros(2)))
 
 
 # recipes
@@ -1137,7 +1106,7 @@ def test_floats_are_saved_with_six_digits(tmp_path_factory, value):
 
 
 def test_saved_file_has_a_line_for_each_run(stored):
-    with stored.open(newline="") as file:
+    with stored.open(newline="", encoding="utf-8") as file:
         lines = list(csv.reader(file))
     assert lines[0] == list(COLUMNS)
     assert [line[:4] for line in lines[1:]] == [
@@ -1256,10 +1225,10 @@ DAMAGES = [
 def test_damaged_file_is_refused_and_left_alone(damage, message, stored):
     rows = [row for row in ROWS if row.model != "GAN"]  # its message has two lines
     scorecard.save([*rows, replace(ROWS[3], seed=9)], stored)
-    text = stored.read_text()
+    text = stored.read_text(encoding="utf-8")
     broken = damage(text)
     assert broken != text
-    stored.write_text(broken)
+    stored.write_text(broken, encoding="utf-8")
     before = stored.read_bytes()
     with pytest.raises(ValueError, match=message) as caught:
         scorecard.load(stored)
@@ -1721,7 +1690,7 @@ def test_stored_rows_are_complete():
 
 
 def test_loading_refuses_a_cell_that_is_too_long(stored):
-    text = stored.read_text()
-    stored.write_text(text.replace("truth", "t" * 200_000, 1))
+    text = stored.read_text(encoding="utf-8")
+    stored.write_text(text.replace("truth", "t" * 200_000, 1), encoding="utf-8")
     with pytest.raises(ValueError, match="is damaged"):
         scorecard.load(stored)

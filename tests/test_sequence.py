@@ -8,12 +8,14 @@ import numpy as np
 import pytest
 import scipy.stats
 import torch
-from exactness import FEW, REAL, STEADY, close, double, everything, seeded  # noqa: F401  (double is a fixture)
+from exactness import FEW, REAL, STEADY, close, everything, seeded
 from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
 from genlib.data import pad, until_end
 from genlib.sequence import Autoregressive, NGram, Recurrent, Transformer, carried, stretches, truncate
+
+pytestmark = pytest.mark.usefixtures("double")
 
 # truncate
 

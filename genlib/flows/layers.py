@@ -134,17 +134,20 @@ class ActNorm(Layer):
         """Take mean and standard deviation of each channel from the batch.
 
         Raises:
-            ValueError: a channel is constant in this batch.
+            ValueError: a channel is constant in this batch, or varies by no more than rounding does.
         """
         x = self._checked("x", x)
         each = x.movedim(1, 0).flatten(1)  # (C, everything else)
-        constant = (each == each[:, :1]).all(1)
-        if constant.any():
+        spread, middle = each.std(1, correction=0), each.mean(1)
+        flat = spread <= 10 * torch.finfo(x.dtype).eps * each.abs().amax(1)
+        if flat.any():
+            i = int(flat.nonzero()[0, 0])
             raise ValueError(
-                f"x must vary in each channel, got a constant one: number {int(constant.nonzero()[0, 0])}"
+                f"x must vary in each channel by more than rounding does, got a spread of {spread[i].item():.3g} "
+                f"around {middle[i].item():.3g} in channel {i}"
             )
-        self.log_scale.copy_(each.std(1, correction=0).log())
-        self.shift.copy_(each.mean(1))
+        self.log_scale.copy_(spread.log())
+        self.shift.copy_(middle)
         return self.inverse(x)[0]
 
     def _forward(self, z: Tensor) -> Pair:
@@ -190,12 +193,21 @@ class Conv1x1(Layer):
         return torch.linalg.solve(self.weight, x)
 
     def _forward(self, z: Tensor) -> Pair:
+        self._check_precision()
         return torch.einsum("ij,bj...->bi...", self.weight, z), self._ladj(z)
 
     def _inverse(self, x: Tensor) -> Pair:
+        self._check_precision()
         columns = x.movedim(1, 0).flatten(1)  # (C, everything else)
         z = self._solve(columns).reshape(x.shape[1], len(x), *x.shape[2:]).movedim(0, 1)
         return z, -self._ladj(x)
+
+    def _check_precision(self) -> None:
+        dtype = next(self.parameters()).dtype
+        if dtype not in (torch.float32, torch.float64):
+            raise ValueError(
+                f"weight must be in float32 or float64, where torch solves equations, got {dtype}"
+            )
 
     def _ladj(self, x: Tensor) -> Tensor:
         return (self._log_det() * x.shape[2:].numel()).expand(len(x))
