@@ -36,6 +36,8 @@ from nbclient.exceptions import CellExecutionError
 from nbformat import NotebookNode
 from tqdm import tqdm
 
+from genlib import __version__
+
 ROOT = Path(__file__).resolve().parents[1]
 VIEW = "application/vnd.jupyter.widget-view+json"
 STATE = "application/vnd.jupyter.widget-state+json"
@@ -57,12 +59,17 @@ def repository_url(config: Path) -> str:
     return (settings.get("repository") or {}).get("url") or ""
 
 
-def fill_in_repository(nb: NotebookNode, url: str) -> None:
-    """Write the repository's address into the cell for Google Colab."""
-    line = f"repository = {json.dumps(url)}"
+def package(url: str) -> str:
+    """What pip installs: genlib from the repository at this address, in this version; empty without an address."""
+    return f"git+{url}@v{__version__}" if url else ""
+
+
+def fill_in_package(nb: NotebookNode, url: str) -> None:
+    """Write what pip installs into the first cell of a lesson."""
+    line = f"package = {json.dumps(package(url))}"
     for cell in nb.cells:
         if cell.cell_type == "code" and cell.metadata.get("colab"):
-            cell.source = re.sub(r"^repository = .*$", lambda _: line, cell.source, flags=re.M)
+            cell.source = re.sub(r"^package = .*$", lambda _: line, cell.source, flags=re.M)
 
 
 def join_streams(nb: NotebookNode) -> None:
@@ -158,7 +165,7 @@ async def run(path: Path, url: str, threads: int, bar: tqdm) -> None:
     except Exception as error:
         raise NotebookFailed(f"FAILED {path.name}: it cannot be read: {error}") from error
     nb.metadata.pop("widgets", None)
-    fill_in_repository(nb, url)
+    fill_in_package(nb, url)
     current = 0
 
     def started(cell: NotebookNode, cell_index: int) -> None:

@@ -12,6 +12,7 @@ import nbformat
 import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
+import genlib
 from scripts import execute
 
 WIDGETS = """\
@@ -171,15 +172,16 @@ def test_an_unknown_name_lists_the_known(tree, tmp_path, capsys):
     assert "no notebook is called three; there are: one, two" in capsys.readouterr().err
 
 
-def test_the_cell_for_colab_gets_the_repository(tree, tmp_path):
-    path = tree("colab", 'repository = ""\nprint(repository)', 'repository = "mine"')
+def test_the_first_cell_gets_the_books_own_version(tree, tmp_path):
+    path = tree("colab", 'package = ""\nprint(package)', 'package = "mine"')
     nb = read(path)
     nb.cells[1].metadata["colab"] = True
     nbformat.write(nb, path)
     execute.main([], tmp_path)
     cells = read(path).cells
-    assert cells[1].source == 'repository = "https://example.org/book"\nprint(repository)'
-    assert cells[2].source == 'repository = "mine"'
+    wanted = f"git+https://example.org/book@v{genlib.__version__}"
+    assert cells[1].source == f'package = "{wanted}"\nprint(package)'
+    assert cells[2].source == 'package = "mine"'
 
 
 @pytest.mark.parametrize("text", ["", "repository:\n", 'repository: {url: ""}\n', "repository: {url: }\n"])
