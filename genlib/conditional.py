@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from genlib import _arguments as check
+from genlib import _arguments as require
 
 
 class Conditional(nn.Module):
@@ -21,7 +21,7 @@ class Conditional(nn.Module):
 
     def __init__(self, model: nn.Module, condition: int) -> None:
         super().__init__()
-        self.model, self.condition = model, check.whole_number("condition", condition)
+        self.model, self.condition = model, require.whole_number("condition", condition)
 
     @property
     def event_shape(self) -> torch.Size:
@@ -37,7 +37,7 @@ class Conditional(nn.Module):
         if not isinstance(c, Tensor) or c.ndim not in (1, 2) or c.shape[-1] != self.condition:
             got = tuple(c.shape) if isinstance(c, Tensor) else type(c).__name__
             raise ValueError(f"c must have shape ({self.condition},) or (B, {self.condition}), got {got}")
-        return Given(self.model, check.real_events("c", c, c.shape[-1:]))
+        return Given(self.model, require.real_events("c", c, c.shape[-1:]))
 
     def loss(self, x: Tensor, c: Tensor) -> Tensor:
         """Negative log-likelihood of each x under its c in nats, (B, *E), (B, C) → (B,)."""
@@ -76,7 +76,7 @@ class Given:
         self, shape: Sequence[int], *, generator: torch.Generator | None = None, **settings: object
     ) -> Tensor:
         """Draw, (n,) → (n, *E) under one condition and (n, B, *E) under B; settings as in the model's own."""
-        n = check.sample_count(shape)
+        n = require.sample_count(shape)
         rows = self.c.reshape(-1, self.c.shape[-1]).repeat(n, 1)  # (n · B, C)
         x = self.model.given(rows).sample((len(rows),), generator=generator, **settings)
         return x.reshape(n, *self.batch_shape, *x.shape[1:])

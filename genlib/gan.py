@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import logsigmoid
 
-from genlib import _arguments as check
+from genlib import _arguments as require
 from genlib._random import normal
 from genlib._shapes import evaluating, like_parameters
 from genlib.training import History, Player, play, trainable
@@ -139,13 +139,13 @@ class GAN(nn.Module):
     ) -> None:
         super().__init__()
         self.generator, self.critic = generator, critic
-        self.latent = check.whole_number("latent", latent)
-        self.pays: Loss = check.one_of("loss", loss, LOSSES)
-        self.penalty = check.one_of("penalty", penalty, PENALTIES)
+        self.latent = require.whole_number("latent", latent)
+        self.pays: Loss = require.one_of("loss", loss, LOSSES)
+        self.penalty = require.one_of("penalty", penalty, PENALTIES)
 
     def value(self, x: Tensor) -> Tensor:
         """The critic's f(x), (B, *E) → (B,); with the first two losses sigmoid(f) is the probability of real."""
-        check.same_dtype("x", x, self.critic)
+        require.same_dtype("x", x, self.critic)
         f = self.critic(x)
         if f.shape not in ((len(x),), (len(x), 1)):
             raise ValueError(f"critic must return shape ({len(x)},) or ({len(x)}, 1), got {tuple(f.shape)}")
@@ -167,7 +167,7 @@ class GAN(nn.Module):
             raise ValueError(
                 f"real and fake must have one shape, got {tuple(real.shape)} and {tuple(fake.shape)}"
             )
-        check.not_negative("weight", weight)
+        require.not_negative("weight", weight)
         f_real, f_fake = self.value(torch.cat([real, fake])).chunk(2)
         loss = self.pays.real(f_real) + self.pays.fake(f_fake)
         return loss + weight * self.penalty(self.value, real, fake) if weight else loss
@@ -184,7 +184,7 @@ class GAN(nn.Module):
 
     def rsample(self, shape: Sequence[int], *, generator: torch.Generator | None = None) -> Tensor:
         """Draw G(z) with a gradient, (n,) → (n, *E)."""
-        z = normal((check.sample_count(shape), self.latent), like_parameters(self), generator)
+        z = normal((require.sample_count(shape), self.latent), like_parameters(self), generator)
         return self.generator(z)
 
     @torch.no_grad()
@@ -239,8 +239,8 @@ def fit(
         RuntimeError: a loss, its gradient or a sample is not finite. The message names the player and the step, counted
             from 1, and the model holds what it had learnt before.
     """
-    steps, weights = check.whole_number("steps", steps), _falling(weight)
-    critic_lr = lr if critic_lr is None else check.positive("critic_lr", critic_lr)
+    steps, weights = require.whole_number("steps", steps), _falling(weight)
+    critic_lr = lr if critic_lr is None else require.positive("critic_lr", critic_lr)
     adam = partial(torch.optim.Adam, betas=betas, fused=True)
 
     def critic_loss(real: Tensor, k: int) -> Tensor:
@@ -257,8 +257,8 @@ def fit(
         critic_loss,
         lr=critic_lr,
         optimizer=adam,
-        updates=check.whole_number("critic_steps", critic_steps),
-        then=None if clip is None else partial(_cut, model.critic, check.positive("clip", clip)),
+        updates=require.whole_number("critic_steps", critic_steps),
+        then=None if clip is None else partial(_cut, model.critic, require.positive("clip", clip)),
     )
     generator = Player("generator", model.generator, generator_loss, lr=lr, optimizer=adam, average=average)
     return play([critic, generator], batches, steps, floor=floor, after=after, progress=progress)
@@ -273,7 +273,7 @@ def _cut(critic: nn.Module, limit: float) -> None:
 
 def _finite(fake: Tensor, k: int, steps: int) -> Tensor:
     """Return the generator's samples after checking that they are finite."""
-    if not check.holds(torch.isfinite(fake).all()):
+    if not require.holds(torch.isfinite(fake).all()):
         raise RuntimeError(f"the generator's samples are not finite at step {k + 1} of {steps}")
     return fake
 
@@ -281,17 +281,17 @@ def _finite(fake: Tensor, k: int, steps: int) -> Tensor:
 def _falling(weight: float | tuple[float, float]) -> Callable[[float], float]:
     """Return the weight as a function of the share of the run that is done."""
     if not isinstance(weight, tuple | list):
-        constant = float(check.not_negative("weight", weight))
+        constant = float(require.not_negative("weight", weight))
         return lambda done: constant
     if len(weight) != 2:
         raise ValueError(f"weight must be a number, or the first and the last of a run, got {weight!r}")
-    first, last = (check.positive("weight", end) for end in weight)
+    first, last = (require.positive("weight", end) for end in weight)
     return lambda done: first * (last / first) ** done
 
 
 def _batch(name: str, x: object) -> Tensor:
     """Return x after checking that it is a batch (B, *E) of finite real numbers, B at least 1."""
-    x = check.batch(name, x, (...,)) if isinstance(x, Tensor) and x.ndim > 1 else check.batch(name, x, ())
+    x = require.batch(name, x, (...,)) if isinstance(x, Tensor) and x.ndim > 1 else require.batch(name, x, ())
     if not x.numel():
         raise ValueError(f"{name} must hold at least one example, got shape {tuple(x.shape)}")
     return x

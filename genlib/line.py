@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.distributions import Normal
 
-from genlib import _arguments as check
+from genlib import _arguments as require
 
 
 def grid(low: float, high: float, count: int) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
@@ -22,7 +22,7 @@ def grid(low: float, high: float, count: int) -> tuple[Tensor, Callable[[Tensor]
     """
     if not low < high:
         raise ValueError(f"low must be below high, got {low} and {high}")
-    places = torch.linspace(low, high, check.whole_number("count", count, 2), dtype=torch.float64)
+    places = torch.linspace(low, high, require.whole_number("count", count, 2), dtype=torch.float64)
     return places, lambda values: torch.trapezoid(values, places)
 
 

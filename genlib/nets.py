@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.functional import gelu, pixel_shuffle, silu
 
-from genlib import _arguments as check
+from genlib import _arguments as require
 
 
 def perceptron(
@@ -37,11 +37,11 @@ def perceptron(
         ValueError: a width is no whole number of at least 1, or the dropout lies outside [0, 1).
     """
     sizes = [
-        *(check.whole_number("inputs", inputs), *(check.whole_number("hidden", n) for n in hidden)),
-        check.whole_number("outputs", outputs),
+        *(require.whole_number("inputs", inputs), *(require.whole_number("hidden", n) for n in hidden)),
+        require.whole_number("outputs", outputs),
     ]
     layers = [layer for i, o in itertools.pairwise(sizes) for layer in (nn.Linear(i, o), activation())][:-1]
-    if check.share("dropout", dropout):
+    if require.share("dropout", dropout):
         layers.insert(-1, nn.Dropout(dropout))
     return nn.Sequential(*layers)
 
@@ -105,7 +105,7 @@ class MLP(nn.Sequential):
         *,
         condition: int = 0,
     ) -> None:
-        condition = check.whole_number("condition", condition, 0)
+        condition = require.whole_number("condition", condition, 0)
         layers = perceptron(inputs + condition, outputs * count, hidden, activation, dropout)
         silent(layers[-1])
         super().__init__(*layers, nn.Unflatten(1, (outputs, count)))
@@ -158,13 +158,13 @@ class MADE(nn.Sequential):
         *,
         condition: int = 0,
     ) -> None:
-        condition = check.whole_number("condition", condition, 0)
-        rank = torch.arange(1, check.whole_number("features", features, 2) + 1)  # of the entries, 1 … D
+        condition = require.whole_number("condition", condition, 0)
+        rank = torch.arange(1, require.whole_number("features", features, 2) + 1)  # of the entries, 1 … D
         layers: list[nn.Module] = []
         before = torch.cat([rank, rank.new_zeros(condition)])
         numbers = features if condition else features - 1
         for size in hidden:
-            size = check.whole_number("hidden", size)
+            size = require.whole_number("hidden", size)
             unit = features - 1 - torch.arange(size) * numbers // size  # D − 1 … 1, or … 0
             layers += [MaskedLinear(unit[:, None] >= before), nn.ReLU()]
             before = unit
@@ -190,8 +190,8 @@ class ConvNet(nn.Module):
 
     def __init__(self, mask: Tensor, count: int, hidden: int = 32, *, condition: int = 0) -> None:
         super().__init__()
-        self.condition = check.whole_number("condition", condition, 0)
-        mask = check.mask("mask", mask)
+        self.condition = require.whole_number("condition", condition, 0)
+        mask = require.mask("mask", mask)
         self.shape, self.count = tuple(mask.shape), count
         self.register_buffer("passing", mask.flatten().nonzero()[:, 0], persistent=False)
         self.register_buffer("changing", (~mask).flatten().nonzero()[:, 0], persistent=False)

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from genlib import _arguments as check
+from genlib import _arguments as require
 from genlib._random import normal, uniform
 from genlib._shapes import column, squared
 
@@ -47,7 +47,11 @@ def langevin(
         ValueError: x is no batch of finite numbers, steps is no whole number of at least 1, or step is not above 0.
         RuntimeError: the score is not finite; the message names the step.
     """
-    x, steps, step = check.vectors("x", x), check.whole_number("steps", steps), check.positive("step", step)
+    x, steps, step = (
+        require.vectors("x", x),
+        require.whole_number("steps", steps),
+        require.positive("step", step),
+    )
     for k in range(1, steps + 1):
         x = _move(x, _finite(score(x), x, f"step {k} of {steps}"), step, generator)
         if after is not None:
@@ -82,11 +86,11 @@ def mala(
         RuntimeError: the score is not finite, or the log-density is NaN; the message names the step. Or no gradient can
             be taken, under ``torch.inference_mode()``.
     """
-    check.gradients("mala")
+    require.gradients("mala")
     x, steps, step = (
-        check.vectors("x", x).detach(),
-        check.whole_number("steps", steps),
-        check.positive("step", step),
+        require.vectors("x", x).detach(),
+        require.whole_number("steps", steps),
+        require.positive("step", step),
     )
     accepted = 0.0
     here = _value_and_slope(log_prob, x, f"step 1 of {steps}")
@@ -138,18 +142,22 @@ def annealed_langevin(
             of at least 1, or step is not above 0.
         RuntimeError: the score is not finite; the message names the step and the level.
     """
-    x, steps, step = check.vectors("x", x), check.whole_number("steps", steps), check.positive("step", step)
-    levels = check.falling("levels", levels).tolist()
+    x, steps, step = (
+        require.vectors("x", x),
+        require.whole_number("steps", steps),
+        require.positive("step", step),
+    )
+    levels = require.falling("levels", levels).tolist()
     for i, sigma in enumerate(levels, 1):
         level = f"level {i} of {len(levels)} (σ = {sigma:.4g})"
         for k in range(1, steps + 1):
             s = _finite(score(x, sigma), x, f"step {k} of {steps} at {level}")
             x = _move(x, s, step * sigma**2, generator)
-            x = x if hold is None else check.same_shape("hold", hold(x, sigma), x)
+            x = x if hold is None else require.same_shape("hold", hold(x, sigma), x)
         if after is not None:
             after(i, x)
     x = x + sigma**2 * _finite(score(x, sigma), x, f"the end of {level}")
-    x = x if hold is None else check.same_shape("hold", hold(x, 0.0), x)
+    x = x if hold is None else require.same_shape("hold", hold(x, 0.0), x)
     if after is not None:
         after(len(levels) + 1, x)
     return x
@@ -166,11 +174,11 @@ def known(values: Tensor, where: Tensor, *, generator: torch.Generator | None = 
     Raises:
         ValueError: where is not bool, or True everywhere or nowhere; values have another shape or are not finite there.
     """
-    where = check.mask("where", where)
+    where = require.mask("where", where)
     if not isinstance(values, Tensor) or values.shape != where.shape:
         got = tuple(values.shape) if isinstance(values, Tensor) else type(values).__name__
         raise ValueError(f"values must have the shape of where, {tuple(where.shape)}, got {got}")
-    check.real_tensor("values", values[where])
+    require.real_tensor("values", values[where])
     return lambda x, sigma: torch.where(where, values + sigma * normal(x.shape, x, generator), x)
 
 
@@ -198,6 +206,6 @@ def _value_and_slope(log_prob: Callable[[Tensor], Tensor], x: Tensor, when: str)
 
 
 def _finite(s: Tensor, x: Tensor, when: str) -> Tensor:
-    if not torch.isfinite(check.same_shape("score", s, x)).all():
+    if not torch.isfinite(require.same_shape("score", s, x)).all():
         raise RuntimeError(f"the score is not finite at {when}")
     return s

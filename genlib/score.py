@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from genlib import _arguments as check
+from genlib import _arguments as require
 from genlib._random import normal
 from genlib._shapes import column, squared
 from genlib.samplers import Score, annealed_langevin
@@ -36,7 +36,7 @@ def hutchinson(score: Score, x: Tensor, probes: int = 1) -> Tensor:
     Raises:
         ValueError: probes is no whole number of at least 1, or the score has another shape than x.
     """
-    count = check.whole_number("probes", probes)
+    count = require.whole_number("probes", probes)
     x, s = _with_graph(score, x)
     return sum(_quadratic(x, s, _signs(s)) for _ in range(count)) / count
 
@@ -62,10 +62,10 @@ def denoising_loss(score: Score, x: Tensor, sigma: float | Tensor) -> Tensor:
     Raises:
         ValueError: sigma is not above 0 or has another shape, or x is no batch of finite real numbers.
     """
-    x = check.vectors("x", x)
+    x = require.vectors("x", x)
     sigma = _each(sigma, x)
     eps = torch.randn_like(x)
-    return 0.5 * squared(check.same_shape("score", score(x + sigma * eps), x) + eps / sigma)
+    return 0.5 * squared(require.same_shape("score", score(x + sigma * eps), x) + eps / sigma)
 
 
 def denoise(score: Score, x: Tensor, sigma: float | Tensor) -> Tensor:
@@ -73,7 +73,7 @@ def denoise(score: Score, x: Tensor, sigma: float | Tensor) -> Tensor:
 
     It is Tweedie's formula (Robbins 1956; Efron 2011, doi:10.1198/jasa.2011.tm11181).
     """
-    return x + _each(sigma, x) ** 2 * check.same_shape("score", score(x), x)
+    return x + _each(sigma, x) ** 2 * require.same_shape("score", score(x), x)
 
 
 def geometric_levels(first: float, last: float, count: int) -> Tensor:
@@ -82,11 +82,11 @@ def geometric_levels(first: float, last: float, count: int) -> Tensor:
     Raises:
         ValueError: not first > last > 0, or count is no whole number of at least 2.
     """
-    first, last = check.positive("first", first), check.positive("last", last)
+    first, last = require.positive("first", first), require.positive("last", last)
     if not first > last:
         raise ValueError(f"first must be above last, so that the levels fall, got {first} and {last}")
-    done = torch.linspace(0, 1, check.whole_number("count", count, 2), dtype=torch.float64)
-    return check.falling("levels", (first ** (1 - done) * last**done).to(torch.get_default_dtype()))
+    done = torch.linspace(0, 1, require.whole_number("count", count, 2), dtype=torch.float64)
+    return require.falling("levels", (first ** (1 - done) * last**done).to(torch.get_default_dtype()))
 
 
 class ScoreModel(nn.Module):
@@ -118,20 +118,22 @@ class ScoreModel(nn.Module):
     ) -> None:
         super().__init__()
         self.event_shape = torch.Size(event_shape)
-        self.net, self.spread = net, check.positive("spread", spread)
-        self.register_buffer("levels", check.falling("levels", levels))
+        self.net, self.spread = net, require.positive("spread", spread)
+        self.register_buffer("levels", require.falling("levels", levels))
 
     def score(self, x: Tensor, sigma: float | Tensor) -> Tensor:
         """Score of the data noised to σ, (B, *E) and a number or (B,) → (B, *E)."""
-        check.same_dtype("x", x, self.net)
+        require.same_dtype("x", x, self.net)
         sigma = _each(sigma, x)
         r = (self.spread**2 + sigma**2).sqrt()
         log_sigma = sigma.log().flatten().expand(len(x))  # (B,)
-        return -x / r**2 + self.spread / (sigma * r) * check.same_shape("net", self.net(x / r, log_sigma), x)
+        return -x / r**2 + self.spread / (sigma * r) * require.same_shape(
+            "net", self.net(x / r, log_sigma), x
+        )
 
     def loss(self, x: Tensor) -> Tensor:
         """σ² times the denoising loss at a random level for each example, (B, *E) → (B,)."""
-        x = check.batch("x", x, self.event_shape)
+        x = require.batch("x", x, self.event_shape)
         sigma = self.levels[torch.randint(len(self.levels), (len(x),), device=self.levels.device)]
         return sigma**2 * denoising_loss(lambda noisy: self.score(noisy, sigma), x, sigma)
 
@@ -144,7 +146,7 @@ class ScoreModel(nn.Module):
         generator: torch.Generator | None = None,
     ) -> Tensor:
         """Draw by `genlib.samplers.annealed_langevin` from noise of the first level, (n,) → (n, *E)."""
-        start = normal((check.sample_count(shape), *self.event_shape), self.levels, generator)
+        start = normal((require.sample_count(shape), *self.event_shape), self.levels, generator)
         return annealed_langevin(
             self.score, self.levels[0] * start, self.levels, steps, step, generator=generator
         )
@@ -152,11 +154,11 @@ class ScoreModel(nn.Module):
 
 def _with_graph(score: Score, x: Tensor) -> tuple[Tensor, Tensor]:
     """Return x and its score, so that the score can be differentiated by x."""
-    check.gradients("the trace of a score")
-    x = check.vectors("x", x)
+    require.gradients("the trace of a score")
+    x = require.vectors("x", x)
     with torch.enable_grad():
         x = x if x.requires_grad else x.detach().requires_grad_()
-        return x, check.same_shape("score", score(x), x) + 0 * x  # so that a constant score has slope 0
+        return x, require.same_shape("score", score(x), x) + 0 * x  # so that a constant score has slope 0
 
 
 def _quadratic(x: Tensor, s: Tensor, v: Tensor) -> Tensor:
@@ -174,9 +176,9 @@ def _each(sigma: float | Tensor, x: Tensor) -> Tensor:
     """Return σ with as many dimensions as x, after checking that it is one number above 0 or one for each example."""
     if not isinstance(x, Tensor) or not x.is_floating_point():
         raise ValueError(f"x must be a tensor of real numbers, got {getattr(x, 'dtype', type(x).__name__)}")
-    sigma = check.real_tensor("sigma", sigma, like=x)
+    sigma = require.real_tensor("sigma", sigma, like=x)
     if sigma.shape not in ((), (len(x),)):
         raise ValueError(f"sigma must be one number or have shape ({len(x)},), got {tuple(sigma.shape)}")
-    if not check.holds((sigma > 0).all()):
+    if not require.holds((sigma > 0).all()):
         raise ValueError(f"sigma must be above 0, got {sigma.min().item():g}")
     return column(sigma, x)

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from genlib import _arguments as check
+from genlib import _arguments as require
 from genlib._shapes import like_parameters
 from genlib.discrete import inverse_cdf
 
@@ -36,13 +36,13 @@ def truncate(
     Raises:
         ValueError: an argument is out of range.
     """
-    log_q = (logits / check.positive("temperature", temperature)).log_softmax(-1)
+    log_q = (logits / require.positive("temperature", temperature)).log_softmax(-1)
     if top_k is not None:
-        k = min(check.whole_number("top_k", top_k), log_q.shape[-1])
+        k = min(require.whole_number("top_k", top_k), log_q.shape[-1])
         kept = log_q.topk(k, -1).indices
         log_q = torch.full_like(log_q, -torch.inf).scatter(-1, kept, log_q.gather(-1, kept)).log_softmax(-1)
     if top_p is not None:
-        if check.positive("top_p", top_p) > 1:
+        if require.positive("top_p", top_p) > 1:
             raise ValueError(f"top_p must lie in (0, 1], got {top_p}")
         if top_p == 1:
             return log_q
@@ -71,9 +71,9 @@ class Autoregressive(nn.Module):
 
     def __init__(self, vocabulary: int, end: int | None = None, length: int = 200) -> None:
         super().__init__()
-        self.event_shape = torch.Size([check.whole_number("length", length)])
-        self.vocabulary = check.whole_number("vocabulary", vocabulary)
-        if end is not None and check.whole_number("end", end, 0) >= self.vocabulary:
+        self.event_shape = torch.Size([require.whole_number("length", length)])
+        self.vocabulary = require.whole_number("vocabulary", vocabulary)
+        if end is not None and require.whole_number("end", end, 0) >= self.vocabulary:
             raise ValueError(f"end must lie between 0 and {self.vocabulary - 1}, got {end}")
         self.end = end
         self.about: nn.Linear | None = None  # what a condition says, in the space of the symbols' vectors
@@ -100,13 +100,13 @@ class Autoregressive(nn.Module):
 
     def log_conditionals(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
         """log Q(· | the symbols before) in nats at every place, (B, L) → (B, L, V); arguments as in `log_prob`."""
-        x, _ = check.sequences("x", x, mask, self.vocabulary, self.end)
+        x, _ = require.sequences("x", x, mask, self.vocabulary, self.end)
         start = torch.full_like(x[:, :1], self.vocabulary)
         return self(torch.cat([start, x[:, :-1]], 1))[0].log_softmax(-1)
 
     def log_factors(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
         """log Q(x_t | x_1, …, x_{t−1}) in nats, (B, L) → (B, L), 0 where the mask is False; as in `log_prob`."""
-        x, mask = check.sequences("x", x, mask, self.vocabulary, self.end)
+        x, mask = require.sequences("x", x, mask, self.vocabulary, self.end)
         log_q = self.log_conditionals(x, mask).gather(-1, x[..., None])[..., 0]
         return log_q.masked_fill(~mask, 0)
 
@@ -152,13 +152,13 @@ class Autoregressive(nn.Module):
             (n, L) symbols; what follows an end symbol is more of them (see `genlib.data.until_end`).
         """
         n, length = (
-            check.sample_count(shape),
-            check.whole_number("length", self.event_shape[0] if length is None else length),
+            require.sample_count(shape),
+            require.whole_number("length", self.event_shape[0] if length is None else length),
         )
         device = like_parameters(self).device
         x = torch.full((n, 1), self.vocabulary, device=device)
         if prefix is not None:
-            row, _ = check.sequences("prefix", prefix[None], None, self.vocabulary, self.end)
+            row, _ = require.sequences("prefix", prefix[None], None, self.vocabulary, self.end)
             x = torch.cat([x, row.to(device).expand(n, -1)], 1)
         if x.shape[1] > length:
             raise ValueError(f"length must be above that of the prefix, {x.shape[1] - 1}, got {length}")
@@ -216,18 +216,18 @@ class Recurrent(Autoregressive):
         cells = {"rnn": nn.RNN, "lstm": nn.LSTM}
         if cell not in cells:
             raise ValueError(f"cell must be one of {', '.join(cells)}, got {cell!r}")
-        hidden = check.whole_number("hidden", hidden)
+        hidden = require.whole_number("hidden", hidden)
         if not 0 <= dropout < 1:
             raise ValueError(f"dropout must lie in [0, 1), got {dropout}")
-        self.embed = nn.Embedding(self.vocabulary + 1, check.whole_number("embedding", embedding))
+        self.embed = nn.Embedding(self.vocabulary + 1, require.whole_number("embedding", embedding))
         self.rnn = cells[cell](embedding, hidden, batch_first=True)
         self.dropout = nn.Dropout(dropout)
         self.out = nn.Linear(hidden, self.vocabulary)
         if cell == "lstm":  # torch adds two biases; its gates stand in the order i, f, g, o
             with torch.no_grad():
-                self.rnn.bias_ih_l0[hidden : 2 * hidden] = check.real_tensor("forget_bias", forget_bias)
+                self.rnn.bias_ih_l0[hidden : 2 * hidden] = require.real_tensor("forget_bias", forget_bias)
                 self.rnn.bias_hh_l0[hidden : 2 * hidden] = 0
-        if check.whole_number("condition", condition, 0):
+        if require.whole_number("condition", condition, 0):
             self.about = nn.Linear(condition, embedding, bias=False)
 
     def forward(self, x: Tensor, state: object = None) -> tuple[Tensor, object]:
@@ -265,8 +265,8 @@ class Transformer(Autoregressive):
         condition: int = 0,
     ) -> None:
         super().__init__(vocabulary, end, length)
-        width, heads = check.whole_number("width", width), check.whole_number("heads", heads)
-        self.context = check.whole_number("context", context, 2)
+        width, heads = require.whole_number("width", width), require.whole_number("heads", heads)
+        self.context = require.whole_number("context", context, 2)
         if width % heads:
             raise ValueError(f"width must be a multiple of heads, got {width} and {heads}")
         if context % 2:
@@ -276,10 +276,10 @@ class Transformer(Autoregressive):
         for table in (self.embed.weight, self.place):
             nn.init.normal_(table, std=0.1)
         self.blocks = nn.Sequential(
-            *(_Block(width, heads) for _ in range(check.whole_number("layers", layers)))
+            *(_Block(width, heads) for _ in range(require.whole_number("layers", layers)))
         )
         self.out = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, self.vocabulary))
-        if check.whole_number("condition", condition, 0):
+        if require.whole_number("condition", condition, 0):
             self.about = nn.Linear(condition, width, bias=False)
 
     def forward(self, x: Tensor, state: Tensor | None = None) -> tuple[Tensor, Tensor]:
@@ -337,7 +337,7 @@ class NGram(Autoregressive):
         self, vocabulary: int, order: int, *, discounts: int = 1, end: int | None = None, length: int = 200
     ) -> None:
         super().__init__(vocabulary, end, length)
-        self.order = check.whole_number("order", order)
+        self.order = require.whole_number("order", order)
         if (self.vocabulary + 1) ** self.order >= 2**63:
             raise ValueError(f"order must be smaller for {vocabulary} symbols: grams do not fit into 63 bits")
         if discounts not in (1, 3):
@@ -348,7 +348,7 @@ class NGram(Autoregressive):
     def fit_counts(self, sequences: Sequence[Tensor]) -> NGram:
         """Count the grams of sequences, each (L,); what was counted before is forgotten."""
         rows = [
-            check.sequences("sequences", row[None], None, self.vocabulary, self.end)[0] for row in sequences
+            require.sequences("sequences", row[None], None, self.vocabulary, self.end)[0] for row in sequences
         ]
         if not rows:
             raise ValueError("sequences must hold at least one sequence, got none")
@@ -376,7 +376,7 @@ class NGram(Autoregressive):
 
     def log_factors(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
         """As in `Autoregressive`, looked up for the symbols in x alone, (B, L) → (B, L)."""
-        x, mask = check.sequences("x", x, mask, self.vocabulary, self.end)
+        x, mask = require.sequences("x", x, mask, self.vocabulary, self.end)
         start = torch.full_like(x[:, :1], self.vocabulary)
         contexts, _ = self._contexts(torch.cat([start, x[:, :-1]], 1), None)
         return self._log_q(torch.cat([contexts, x[..., None]], -1)).masked_fill(~mask, 0)
@@ -471,13 +471,13 @@ def stretches(
     Yields:
         inputs (rows, length), and targets (rows, length) that stand one symbol later; −1 where a document ends.
     """
-    whole = [check.sequences("documents", text[None], None, vocabulary, None)[0][0] for text in documents]
+    whole = [require.sequences("documents", text[None], None, vocabulary, None)[0][0] for text in documents]
     if not whole:
         raise ValueError("documents must hold at least one text, got none")
     start = whole[0].new_full((1,), vocabulary)
     line = torch.cat([part for text in whole for part in (start, text)])
-    strip = len(line) // check.whole_number("rows", rows)
-    if strip <= check.whole_number("length", length):
+    strip = len(line) // require.whole_number("rows", rows)
+    if strip <= require.whole_number("length", length):
         raise ValueError(f"length must be below the {strip} symbols of a strip, got {length}")
     return _stretches(line, rows, strip, length, vocabulary, generator)
 

@@ -11,7 +11,7 @@ from IPython import get_ipython
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
-from genlib import _arguments as check
+from genlib import _arguments as require
 from genlib.data import Source
 
 Batch = Tensor | tuple[Tensor, ...] | list[Tensor]
@@ -61,7 +61,7 @@ def minibatches(
     if len(lengths) != 1:
         raise ValueError(f"data must hold tensors of one length, got lengths {sorted(lengths)}")
     n = lengths.pop()
-    if check.whole_number("size", size) > n:
+    if require.whole_number("size", size) > n:
         raise ValueError(f"size must be at most the {n} examples there are, got {size}")
     return _shuffled(tensors, isinstance(data, Tensor), n, size, generator)
 
@@ -87,7 +87,7 @@ def fresh_batches(source: Source, size: int, *, generator: torch.Generator | Non
     Raises:
         ValueError: size is not a whole number of at least 1.
     """
-    shape = (check.whole_number("size", size),)
+    shape = (require.whole_number("size", size),)
     settings = {} if generator is None else {"generator": generator}
     return iter(lambda: source.sample(shape, **settings), None)
 
@@ -161,8 +161,8 @@ class Player:
         then: Callable[[], None] | None = None,
     ) -> None:
         self.name, self.loss, self.parameters = name, loss, trainable(model)
-        self.lr, self.updates = check.positive("lr", lr), check.whole_number("updates", updates)
-        self.longest = math.inf if clip is None else check.positive("clip", clip)
+        self.lr, self.updates = require.positive("lr", lr), require.whole_number("updates", updates)
+        self.longest = math.inf if clip is None else require.positive("clip", clip)
         self.mean = None if average is None else RunningMean(self.parameters, average)
         self.optimizer, self.then = optimizer(self.parameters, lr=self.lr), then
 
@@ -214,8 +214,8 @@ def play(
         RuntimeError: a loss or its gradient is not finite. The message names the player and the step, counted from 1,
             and the models hold what they had learnt before.
     """
-    steps = check.whole_number("steps", steps)
-    if float(check.not_negative("floor", floor)) > 1:
+    steps = require.whole_number("steps", steps)
+    if float(require.not_negative("floor", floor)) > 1:
         raise ValueError(f"floor must lie between 0 and 1, got {floor}")
     feed = endless(batches, players[0].parameters[0].device)
     history = History({player.name: [] for player in players})
@@ -259,7 +259,7 @@ class RunningMean:
     """
 
     def __init__(self, parameters: list[Tensor], decay: float) -> None:
-        if not 0 < check.positive("average", decay) < 1:
+        if not 0 < require.positive("average", decay) < 1:
             raise ValueError(f"average must lie between 0 and 1, got {decay}")
         self.parameters, self.decay = parameters, decay
         self.mean = [parameter.detach().clone() for parameter in parameters]

@@ -24,7 +24,7 @@ from torch.distributions import (
     kl_divergence,
 )
 
-from genlib import _arguments as check
+from genlib import _arguments as require
 from genlib._random import drawing_from
 from genlib._shapes import evaluating, like_parameters
 
@@ -43,14 +43,14 @@ class LinearGaussian:
     """
 
     def __init__(self, weight: Tensor, bias: Tensor, sigma: float | Tensor) -> None:
-        self.weight = check.real_tensor("weight", weight)
+        self.weight = require.real_tensor("weight", weight)
         if self.weight.ndim != 2 or 0 in self.weight.shape:
             raise ValueError(f"weight must have shape (D, d), got {tuple(self.weight.shape)}")
-        self.bias = check.real_tensor("bias", bias, like=self.weight)
+        self.bias = require.real_tensor("bias", bias, like=self.weight)
         D, d = self.weight.shape
         if self.bias.shape != (D,):
             raise ValueError(f"bias must have shape ({D},), got {tuple(self.bias.shape)}")
-        check.positive("sigma", sigma)
+        require.positive("sigma", sigma)
         self.sigma = torch.as_tensor(sigma, dtype=self.weight.dtype, device=self.weight.device)
         self.event_shape = torch.Size([D])
         self.prior = MultivariateNormal(self.weight.new_zeros(d), torch.eye(d).to(self.weight))
@@ -64,8 +64,8 @@ class LinearGaussian:
         Raises:
             ValueError: `latent` is not from 1 to D − 1, or the data have no variance left over.
         """
-        x = check.points("x", x)
-        if check.whole_number("latent", latent) >= x.shape[1]:
+        x = require.points("x", x)
+        if require.whole_number("latent", latent) >= x.shape[1]:
             raise ValueError(f"latent must be less than the {x.shape[1]} features, got {latent}")
         variances, directions = torch.linalg.eigh(torch.cov(x.T, correction=0))  # in rising order
         noise = variances[:-latent].mean()
@@ -76,7 +76,7 @@ class LinearGaussian:
 
     def decode(self, z: Tensor) -> Independent:
         """p(x|z), for z (..., d)."""
-        z = check.real_events("z", z, self.prior.event_shape).to(self.weight)
+        z = require.real_events("z", z, self.prior.event_shape).to(self.weight)
         return Independent(Normal(z @ self.weight.T + self.bias, self.sigma), 1)
 
     def marginal(self) -> LowRankMultivariateNormal:
@@ -86,7 +86,7 @@ class LinearGaussian:
 
     def posterior(self, x: Tensor) -> MultivariateNormal:
         """p(z|x), for x (..., D): mean M⁻¹ Wᵀ(x − b) and covariance σ² M⁻¹, where M = Wᵀ W + σ² I."""
-        x = check.real_events("x", x, self.event_shape).to(self.weight)
+        x = require.real_events("x", x, self.event_shape).to(self.weight)
         d = self.weight.shape[1]
         precision = self.weight.T @ self.weight / self.sigma**2 + torch.eye(d).to(self.weight)  # M / σ²
         covariance = torch.cholesky_inverse(torch.linalg.cholesky(precision))
@@ -95,11 +95,11 @@ class LinearGaussian:
 
     def log_prob(self, x: Tensor) -> Tensor:
         """Log-evidence log p(x) in nats, exact, (B, D) → (B,)."""
-        return self.marginal().log_prob(check.real_events("x", x, self.event_shape).to(self.weight))
+        return self.marginal().log_prob(require.real_events("x", x, self.event_shape).to(self.weight))
 
     def elbo(self, x: Tensor, q: MultivariateNormal) -> Tensor:
         """E[log p(x|z)] − D_KL(q‖prior) for z ~ q, in nats, exact, (B, D) → (B,)."""
-        x = check.real_events("x", x, self.event_shape).to(self.weight)
+        x = require.real_events("x", x, self.event_shape).to(self.weight)
         if q.event_shape != self.prior.event_shape:
             wanted, got = tuple(self.prior.event_shape), tuple(q.event_shape)
             raise ValueError(f"q must have the event shape {wanted}, got {got}")
@@ -110,13 +110,13 @@ class LinearGaussian:
     def sample(self, shape: Sequence[int], *, generator: torch.Generator | None = None) -> Tensor:
         """Draw, (n,) → (n, D)."""
         with drawing_from(generator):
-            return self.marginal().sample((check.sample_count(shape),))
+            return self.marginal().sample((require.sample_count(shape),))
 
 
 def _deviation(log_sigma: Tensor) -> Tensor:
     """σ = e^(log σ), after checking that σ² stays a number above 0."""
     reach = math.log(torch.finfo(log_sigma.dtype).max) / 2
-    if not check.holds(~(log_sigma.abs() >= reach).any()):  # NaN goes on to where it is named
+    if not require.holds(~(log_sigma.abs() >= reach).any()):  # NaN goes on to where it is named
         worst = max(log_sigma.detach().flatten().tolist(), key=abs)
         raise RuntimeError(
             f"log σ must lie between −{reach:.1f} and {reach:.1f}, got {worst:.4g}: scale the data to numbers of size 1"
@@ -158,7 +158,7 @@ class NormalMeanNet(nn.Module):
     def __init__(self, net: nn.Module, sigma: float = 1.0, learn: bool = False) -> None:
         super().__init__()
         self.net = net
-        start = torch.tensor(math.log(check.positive("sigma", sigma)))
+        start = torch.tensor(math.log(require.positive("sigma", sigma)))
         self.log_sigma = nn.Parameter(start, requires_grad=learn)
 
     def forward(self, z: Tensor) -> Independent:
@@ -209,7 +209,7 @@ class StandardPrior(nn.Module):
 
     def __init__(self, latent: int) -> None:
         super().__init__()
-        zeros = torch.zeros(check.whole_number("latent", latent))
+        zeros = torch.zeros(require.whole_number("latent", latent))
         self.register_buffer("mean", zeros, persistent=False)
 
     def forward(self) -> Independent:
@@ -227,7 +227,7 @@ class MixturePrior(nn.Module):
 
     def __init__(self, latent: int, components: int) -> None:
         super().__init__()
-        shape = (check.whole_number("components", components), check.whole_number("latent", latent))
+        shape = (require.whole_number("components", components), require.whole_number("latent", latent))
         self.logits = nn.Parameter(torch.zeros(components))
         self.mu = nn.Parameter(torch.randn(shape))
         self.log_sigma = nn.Parameter(torch.zeros(shape))
@@ -297,7 +297,7 @@ class VAE(nn.Module):
 
         It is the logarithm of the mean of p(x, z) / q(z|x) over `draws` draws; it tends to log p(x) from below.
         """
-        draws = check.whole_number("draws", draws)
+        draws = require.whole_number("draws", draws)
         q, prior = self._guess(x)
         log_weights, most = [], max(1, _ROWS // len(x))
         for done in range(0, draws, most):
@@ -319,8 +319,8 @@ class VAE(nn.Module):
         Raises:
             ValueError: beta or free is negative, or x is no such batch; see `terms`.
         """
-        check.not_negative("beta", beta)
-        check.not_negative("free", free)
+        require.not_negative("beta", beta)
+        require.not_negative("free", free)
         if not free:
             distortion, rate = self.terms(x)
             return distortion + beta * rate
@@ -334,7 +334,7 @@ class VAE(nn.Module):
     def sample(self, shape: Sequence[int], *, generator: torch.Generator | None = None) -> Tensor:
         """Draw z from the prior and then x given z, (n,) → (n, *E)."""
         with drawing_from(generator):
-            z = self.prior().sample((check.sample_count(shape),))
+            z = self.prior().sample((require.sample_count(shape),))
             return self.decode(z).sample()
 
     def _guess(self, x: Tensor) -> tuple[Distribution, Distribution]:
@@ -342,7 +342,7 @@ class VAE(nn.Module):
         if not isinstance(x, Tensor) or x.ndim < 1 or not len(x):  # torch's own distributions refuse B = 0
             got = tuple(x.shape) if isinstance(x, Tensor) else type(x).__name__
             raise ValueError(f"x must be a tensor (B, *E) with B at least 1, got {got}")
-        check.same_dtype("x", x, self.encode)
+        require.same_dtype("x", x, self.encode)
         try:
             q, prior = self.encode(x), self.prior()
         except RuntimeError as error:
@@ -381,7 +381,7 @@ def active_units(model: VAE, x: Tensor, threshold: float = 0.01) -> int:
     """
     if len(x) < 2:
         raise ValueError(f"x must hold at least two examples, got {len(x)}")
-    return int((model.encode(x).mean.var(0) > check.positive("threshold", threshold)).sum())
+    return int((model.encode(x).mean.var(0) > require.positive("threshold", threshold)).sum())
 
 
 def _divergence(q: Distribution, prior: Distribution, z: Tensor) -> Tensor:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from genlib import _arguments as check
+from genlib import _arguments as require
 from genlib.data.digits import Digits, Split, blurred, digits, shifted
 from genlib.data.plane import (
     Box,
@@ -81,4 +81,4 @@ def source(name: str, **settings: object) -> Source:
     Raises:
         ValueError: the name is unknown.
     """
-    return check.one_of("name", name, SOURCES)(**settings)
+    return require.one_of("name", name, SOURCES)(**settings)

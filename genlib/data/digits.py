@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from genlib import _arguments as check
+from genlib import _arguments as require
 from genlib._random import uniform
 
 
@@ -64,7 +64,7 @@ def shifted(x: Tensor, share: float = 0.3, *, generator: torch.Generator | None 
     if not isinstance(x, Tensor) or x.ndim != 3:
         got = tuple(x.shape) if isinstance(x, Tensor) else type(x).__name__
         raise ValueError(f"x must have shape (B, H, W), got {got}")
-    if float(check.not_negative("share", share)) > 1:
+    if float(require.not_negative("share", share)) > 1:
         raise ValueError(f"share must lie between 0 and 1, got {share}")
     n, height, width = x.shape
     where = {"generator": generator, "device": x.device}

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from genlib import _arguments as check
+from genlib import _arguments as require
 from genlib._random import normal, uniform
 from genlib.data.sources import Source
 
@@ -34,7 +34,7 @@ class PlanarSource(Source):
 
     def score(self, x: Tensor) -> Tensor:
         """Gradient of the log-density in x, (B, 2) → (B, 2), by automatic differentiation of `log_prob`."""
-        x = check.real_events("x", x, self.event_shape)
+        x = require.real_events("x", x, self.event_shape)
         return torch.func.grad(lambda x: self.log_prob(x).sum())(x)
 
     def entropy(self) -> Tensor:
@@ -65,13 +65,13 @@ class GaussianMixture(PlanarSource):
         scale: float | Tensor = 1.0,
         weights: Tensor | Sequence[float] | None = None,
     ) -> None:
-        self.means = check.real_tensor("means", means)  # (K, D)
+        self.means = require.real_tensor("means", means)  # (K, D)
         if self.means.ndim != 2 or 0 in self.means.shape:
             raise ValueError(
                 f"means must have shape (K, D) with K, D at least 1, got {tuple(self.means.shape)}"
             )
         count, dims = self.means.shape
-        self.scale = check.real_tensor("scale", scale, like=self.means)  # (K,)
+        self.scale = require.real_tensor("scale", scale, like=self.means)  # (K,)
         if self.scale.shape not in ((), (count,)):
             raise ValueError(
                 f"scale must be one number or have shape ({count},), got {tuple(self.scale.shape)}"
@@ -80,7 +80,9 @@ class GaussianMixture(PlanarSource):
         if (self.scale <= 0).any():
             raise ValueError(f"scale must be above 0, got {self.scale.tolist()}")
         equal = [1 / count] * count
-        self.weights = check.probabilities("weights", equal if weights is None else weights, like=self.means)
+        self.weights = require.probabilities(
+            "weights", equal if weights is None else weights, like=self.means
+        )
         if self.weights.shape != (count,):
             raise ValueError(f"weights must have shape ({count},), got {tuple(self.weights.shape)}")
         self.event_shape = torch.Size([dims])
@@ -92,24 +94,24 @@ class GaussianMixture(PlanarSource):
 
     def sample(self, shape: Sequence[int], *, generator: torch.Generator | None = None) -> Tensor:
         """Draw points, (n,) → (n, D)."""
-        n = check.sample_count(shape)
+        n = require.sample_count(shape)
         k = torch.multinomial(self.weights, n, replacement=True, generator=generator)  # (n,)
         eps = normal((n, self.event_shape[0]), self.means, generator)
         return self.means[k] + self.scale[k, None] * eps
 
     def log_prob(self, x: Tensor) -> Tensor:
         """Log-density in nats, exact, (B, D) → (B,)."""
-        x = check.real_events("x", x, self.event_shape)
+        x = require.real_events("x", x, self.event_shape)
         return torch.logsumexp(self.weights.log() + _round_normal(x, self.means, self.scale), -1)
 
     def score(self, x: Tensor) -> Tensor:
         """Gradient of the log-density in x, exact, (B, D) → (B, D): the pull of each centre, by its share."""
-        x = check.real_events("x", x, self.event_shape)
+        x = require.real_events("x", x, self.event_shape)
         return _pull(x, self.weights.log(), self.means, self.scale)
 
     def noised(self, sigma: float) -> GaussianMixture:
         """The mixture after round normal noise of deviation `sigma` was added: the same, but wider."""
-        sigma = check.positive("sigma", sigma)
+        sigma = require.positive("sigma", sigma)
         return GaussianMixture(self.means, (self.scale**2 + sigma**2).sqrt(), self.weights)
 
     def entropy(self) -> Tensor:
@@ -143,10 +145,10 @@ class NoisyCurve(PlanarSource):
         device: Device = None,
         dtype: torch.dtype | None = None,
     ) -> None:
-        self.curves, self.power = tuple(curves), check.positive("power", power)
+        self.curves, self.power = tuple(curves), require.positive("power", power)
         if not self.curves:
             raise ValueError("curves must hold at least one function, got none")
-        self.scale = check.positive("scale", scale)
+        self.scale = require.positive("scale", scale)
         self._like = torch.empty(0, device=device, dtype=dtype)
         fine = [curve(torch.linspace(0, 1, 2001, dtype=torch.float64)) for curve in self.curves]
         speed = max(2000 * torch.linalg.vector_norm(path.diff(dim=0), dim=-1).max().item() for path in fine)
@@ -161,7 +163,7 @@ class NoisyCurve(PlanarSource):
 
     def sample(self, shape: Sequence[int], *, generator: torch.Generator | None = None) -> Tensor:
         """Draw points, (n,) → (n, 2)."""
-        n = check.sample_count(shape)
+        n = require.sample_count(shape)
         t = uniform((n,), self._like, generator) ** (1 / self.power)
         which = torch.randint(len(self.curves), (n,), generator=generator, device=self._like.device)
         x = torch.stack([curve(t) for curve in self.curves])[
@@ -171,13 +173,13 @@ class NoisyCurve(PlanarSource):
 
     def log_prob(self, x: Tensor) -> Tensor:
         """Log-density in nats by quadrature along the curves, (B, 2) → (B,)."""
-        x = check.real_events("x", x, self.event_shape)
+        x = require.real_events("x", x, self.event_shape)
         scale = self._nodes.new_tensor(self.scale)
         return torch.logsumexp(self._log_weights + _round_normal(x, self._nodes, scale), -1)
 
     def score(self, x: Tensor) -> Tensor:
         """Gradient of the log-density in x, by the same quadrature, (B, 2) → (B, 2)."""
-        x = check.real_events("x", x, self.event_shape)
+        x = require.real_events("x", x, self.event_shape)
         return _pull(x, self._log_weights, self._nodes, self._nodes.new_tensor(self.scale))
 
 
@@ -203,9 +205,9 @@ class Rings(PlanarSource):
         device: Device = None,
         dtype: torch.dtype | None = None,
     ) -> None:
-        self.scale = check.positive("scale", scale)
+        self.scale = require.positive("scale", scale)
         self._like = torch.empty(0, device=device, dtype=dtype)
-        self.radii = check.real_tensor("radii", radii, like=self._like)  # (K,)
+        self.radii = require.real_tensor("radii", radii, like=self._like)  # (K,)
         if self.radii.ndim != 1 or not len(self.radii) or (self.radii <= 0).any():
             raise ValueError(f"radii must be a list of numbers above 0, got {radii!r}")
         self.weights = self.radii / self.radii.sum()
@@ -215,7 +217,7 @@ class Rings(PlanarSource):
 
     def sample(self, shape: Sequence[int], *, generator: torch.Generator | None = None) -> Tensor:
         """Draw points, (n,) → (n, 2)."""
-        n = check.sample_count(shape)
+        n = require.sample_count(shape)
         radius = self.radii[torch.multinomial(self.weights, n, replacement=True, generator=generator)]
         angle = 2 * math.pi * uniform((n,), self.radii, generator)
         circle = torch.stack([angle.cos(), angle.sin()], -1)  # (n, 2)
@@ -223,7 +225,7 @@ class Rings(PlanarSource):
 
     def log_prob(self, x: Tensor) -> Tensor:
         """Log-density in nats, exact, (B, 2) → (B,)."""
-        x = check.real_events("x", x, self.event_shape)
+        x = require.real_events("x", x, self.event_shape)
         r = torch.linalg.vector_norm(x, dim=-1)[..., None]  # (B, 1)
         bessel = torch.special.i0e(r * self.radii / self.scale**2).log()  # log of e^(-a) I_0(a)
         normal = -0.5 * ((r - self.radii) / self.scale) ** 2 - math.log(2 * math.pi * self.scale**2)
@@ -244,7 +246,7 @@ class Checkerboard(PlanarSource):
 
     def sample(self, shape: Sequence[int], *, generator: torch.Generator | None = None) -> Tensor:
         """Draw points, (n,) → (n, 2)."""
-        n = check.sample_count(shape)
+        n = require.sample_count(shape)
         square = torch.randint(8, (n,), generator=generator, device=self._like.device)
         row = square // 2
         column = 2 * (square % 2) + row % 2
@@ -255,7 +257,7 @@ class Checkerboard(PlanarSource):
 
     def log_prob(self, x: Tensor) -> Tensor:
         """Log-density in nats, exact, (B, 2) → (B,): −log 32 on dark squares, −inf elsewhere."""
-        x = check.real_events("x", x, self.event_shape)
+        x = require.real_events("x", x, self.event_shape)
         square = torch.floor(x / 2) + 2  # exact, whatever the rounding
         inside = ((square >= 0) & (square < 4)).all(-1) & (square.sum(-1) % 2 == 0)
         return torch.where(inside, self._like.new_tensor(-math.log(32.0)).to(x.device), -math.inf)
@@ -288,8 +290,8 @@ class Pinwheel(PlanarSource):
         device: Device = None,
         dtype: torch.dtype | None = None,
     ) -> None:
-        self.blades = check.whole_number("blades", blades)
-        self.spread = (check.positive("along", along), check.positive("across", across))
+        self.blades = require.whole_number("blades", blades)
+        self.spread = (require.positive("along", along), require.positive("across", across))
         if isinstance(twist, bool) or not isinstance(twist, numbers.Real) or not math.isfinite(twist):
             raise ValueError(f"twist must be a finite number, got {twist!r}")
         self.twist = float(twist)
@@ -300,7 +302,7 @@ class Pinwheel(PlanarSource):
 
     def sample(self, shape: Sequence[int], *, generator: torch.Generator | None = None) -> Tensor:
         """Draw points, (n,) → (n, 2)."""
-        n = check.sample_count(shape)
+        n = require.sample_count(shape)
         straight = normal((n, 2), self._like, generator) * self._like.new_tensor(self.spread)
         straight = straight + self._like.new_tensor([2.0, 0.0])
         blade = torch.randint(self.blades, (n,), generator=generator, device=self._like.device)
@@ -309,7 +311,7 @@ class Pinwheel(PlanarSource):
 
     def log_prob(self, x: Tensor) -> Tensor:
         """Log-density in nats, exact, (B, 2) → (B,)."""
-        x = check.real_events("x", x, self.event_shape)
+        x = require.real_events("x", x, self.event_shape)
         radius = torch.linalg.vector_norm(x, dim=-1)[..., None]  # (B, 1)
         blade = torch.arange(self.blades, device=x.device, dtype=x.dtype)
         straight = _turn(
@@ -338,7 +340,7 @@ def ring(
         weights: (modes,) probabilities; equal when None.
         device, dtype: where and in which precision the source works; torch's defaults when None.
     """
-    count, radius = check.whole_number("modes", modes), check.positive("radius", radius)
+    count, radius = require.whole_number("modes", modes), require.positive("radius", radius)
     angle = 2 * math.pi * torch.arange(count, dtype=torch.float64) / count
     means = radius * torch.stack([angle.cos(), angle.sin()], -1)  # (K, 2)
     return GaussianMixture(means.to(torch.empty(0, device=device, dtype=dtype)), scale, weights)
@@ -360,7 +362,7 @@ def grid(
         scale: standard deviation of each Gaussian.
         device, dtype: where and in which precision the source works; torch's defaults when None.
     """
-    count, spacing = check.whole_number("side", side), check.positive("spacing", spacing)
+    count, spacing = require.whole_number("side", side), require.positive("spacing", spacing)
     line = spacing * (torch.arange(count, dtype=torch.float64) - (count - 1) / 2)
     means = torch.cartesian_prod(line, line)  # (side², 2)
     return GaussianMixture(means.to(torch.empty(0, device=device, dtype=dtype)), scale)
@@ -386,14 +388,14 @@ def two_spirals(
         turns: how often an arm winds around the centre.
         device, dtype: where and in which precision the source works; torch's defaults when None.
     """
-    whole = 2 * math.pi * check.positive("turns", turns)
+    whole = 2 * math.pi * require.positive("turns", turns)
     arms = [partial(_arm, reach=reach, whole=whole) for reach in (3.0, -3.0)]
     return NoisyCurve(arms, scale, power=2.0, device=device, dtype=dtype)
 
 
 def lattice(box: Box, size: int) -> Tensor:
     """Midpoints of size × size equal cells of a box, (size², 2) float64, the first coordinate running fastest."""
-    size = check.whole_number("size", size)
+    size = require.whole_number("size", size)
     (left, right), (bottom, top) = box
     if not (left < right and bottom < top):
         raise ValueError(

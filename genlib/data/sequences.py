@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
-from genlib import _arguments as check
+from genlib import _arguments as require
 from genlib.data.sources import Source
 from genlib.discrete import entropy, inverse_cdf
 
@@ -35,20 +35,20 @@ class MarkovChain(Source):
     """
 
     def __init__(self, probs: Tensor, length: int) -> None:
-        self.probs = check.probabilities("probs", probs)
+        self.probs = require.probabilities("probs", probs)
         if self.probs.ndim < 2 or len(set(self.probs.shape)) != 1 or (self.probs == 0).any():
             raise ValueError(
                 f"probs must be positive and of shape (K, ..., K), got shape {tuple(self.probs.shape)}"
             )
         self.order, self.symbols = self.probs.ndim - 1, self.probs.shape[-1]
-        self.event_shape = torch.Size([check.whole_number("length", length, self.order + 1)])
+        self.event_shape = torch.Size([require.whole_number("length", length, self.order + 1)])
         self.stationary = self._stationary()
 
     def sample(self, shape: Sequence[int], *, generator: torch.Generator | None = None) -> Tensor:
         """Draw sequences, (n,) → (n, L) int64."""
         (length,) = self.event_shape
         u = torch.rand(
-            (check.sample_count(shape), length),
+            (require.sample_count(shape), length),
             generator=generator,
             dtype=self.probs.dtype,
             device=self.probs.device,
@@ -61,7 +61,7 @@ class MarkovChain(Source):
 
     def log_conditionals(self, x: Tensor) -> Tensor:
         """log P(· | the symbols before) in nats at every place, (B, L) → (B, L, K)."""
-        x = check.symbols("x", x, self.event_shape, self.symbols)
+        x = require.symbols("x", x, self.event_shape, self.symbols)
         columns, out = x.unbind(-1), []
         for t in range(self.order):  # the first few places: margins of the stationary distribution
             joint = (
@@ -136,7 +136,7 @@ class Grammar(Source):
         if start not in rules:
             raise ValueError(f"start must be one of the symbols {', '.join(rules)}, got {start!r}")
         self.start, self.end = start, 0
-        self.event_shape = torch.Size([check.whole_number("length", length)])
+        self.event_shape = torch.Size([require.whole_number("length", length)])
         parsed = {symbol: [(weight, *text.split()) for weight, text in rules[symbol]] for symbol in rules}
         self._check(parsed, end)
         words = {word for options in parsed.values() for _, word, *_ in options}
@@ -158,7 +158,7 @@ class Grammar(Source):
         Raises:
             RuntimeError: a sentence grew longer than L words. Nothing is cut.
         """
-        n, numbers = check.sample_count(shape), _uniform(generator)
+        n, numbers = require.sample_count(shape), _uniform(generator)
         return pad([self._derive(numbers) for _ in range(n)], self.end)[0]
 
     def log_prob(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
@@ -168,7 +168,7 @@ class Grammar(Source):
             x: (B, L) words, padded on the right; a row without its end is no sentence.
             mask: (B, L) bool, True for the words that count; all of them when None.
         """
-        x, mask = check.sequences("x", x, mask, len(self.words), self.end)
+        x, mask = require.sequences("x", x, mask, len(self.words), self.end)
         scores = []
         for row, keep in zip(x.tolist(), mask.sum(-1).tolist(), strict=True):
             steps = list(self._parse(row[:keep]))
@@ -181,7 +181,7 @@ class Grammar(Source):
 
         It is NaN where nothing can follow: after the end of a sentence, or after a word that cannot stand there.
         """
-        x, mask = check.sequences("x", x, mask, len(self.words), self.end)
+        x, mask = require.sequences("x", x, mask, len(self.words), self.end)
         table = {symbol: torch.full((len(self.words),), -torch.inf, device="cpu") for symbol in self._rules}
         for symbol, options in self._rules.items():
             for word, (log_p, _) in options.items():
@@ -202,7 +202,7 @@ class Grammar(Source):
 
     def decode(self, x: Tensor, mask: Tensor | None = None) -> list[str]:
         """Turn rows of words (B, L) into texts."""
-        x, mask = check.sequences("x", x, mask, len(self.words), self.end)
+        x, mask = require.sequences("x", x, mask, len(self.words), self.end)
         return [
             " ".join(self.words[i] for i in row[:keep])
             for row, keep in zip(x.tolist(), mask.sum(-1).tolist(), strict=True)
@@ -252,7 +252,7 @@ class Grammar(Source):
             if len(set(firsts)) < len(firsts):
                 raise ValueError(f"rules of {symbol} must begin with different words, got {firsts}")
             for weight, word, *rest in options:
-                check.positive(f"weight of a rule of {symbol}", weight)
+                require.positive(f"weight of a rule of {symbol}", weight)
                 if word in parsed or any(part not in parsed for part in rest):
                     raise ValueError(f"rules of {symbol} must be a word, then symbols, got {(word, *rest)}")
         closing, inside = (
@@ -372,7 +372,7 @@ def pad(sequences: Sequence[Tensor], fill: int = 0) -> tuple[Tensor, Tensor]:
     Raises:
         ValueError: there is no sequence, or one is empty or no row of whole numbers.
     """
-    rows = [check.symbols("sequences", row, (), math.inf) for row in sequences]
+    rows = [require.symbols("sequences", row, (), math.inf) for row in sequences]
     if not rows or any(row.ndim != 1 or not len(row) for row in rows):
         raise ValueError("sequences must hold at least one tensor, each of shape (L,) with L at least 1")
     mask = nn.utils.rnn.pad_sequence(

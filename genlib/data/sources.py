@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from genlib import _arguments as check
+from genlib import _arguments as require
 
 
 class Source(ABC):
@@ -43,18 +43,18 @@ class Categorical(Source):
     event_shape = torch.Size([])
 
     def __init__(self, probs: Tensor | Sequence[float]) -> None:
-        self.probs = check.probabilities("probs", probs)
+        self.probs = require.probabilities("probs", probs)
         if self.probs.ndim != 1:
             raise ValueError(f"probs must have shape (K,), got {tuple(self.probs.shape)}")
 
     def sample(self, shape: Sequence[int], *, generator: torch.Generator | None = None) -> Tensor:
         """Draw symbols, (n,) → (n,) int64."""
-        n = check.sample_count(shape)
+        n = require.sample_count(shape)
         return torch.multinomial(self.probs, n, replacement=True, generator=generator)
 
     def log_prob(self, x: Tensor) -> Tensor:
         """Log-probability in nats of symbols, (B,) int → (B,)."""
-        return self.probs.log()[check.symbols("x", x, (), len(self.probs))]
+        return self.probs.log()[require.symbols("x", x, (), len(self.probs))]
 
     def entropy(self) -> Tensor:
         """Entropy −Σ p log p in nats, exact, with 0 log 0 = 0."""

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 import torch
 from torch import Tensor, nn
 
-from genlib import _arguments as check
+from genlib import _arguments as require
 from genlib.data import Source
 
 Pair = tuple[Tensor, Tensor]
@@ -60,7 +60,7 @@ class Layer(nn.Module, ABC):
     def _inverse(self, x: Tensor) -> Pair: ...
 
     def _checked(self, name: str, x: object) -> Tensor:
-        return check.batch(name, x, self.event_shape)
+        return require.batch(name, x, self.event_shape)
 
 
 def with_parts(layer: Layer, /, **parts: nn.Module) -> Layer:
@@ -148,19 +148,19 @@ class StandardNormal(nn.Module):
 
     def __init__(self, event_shape: Sequence[int]) -> None:
         super().__init__()
-        self.event_shape = torch.Size(check.whole_number("event_shape", size) for size in event_shape)
+        self.event_shape = torch.Size(require.whole_number("event_shape", size) for size in event_shape)
         if not self.event_shape:
             raise ValueError("event_shape must hold at least one size, got ()")
         self.register_buffer("_like", torch.empty(0), persistent=False)  # has the device and the dtype
 
     def log_prob(self, z: Tensor) -> Tensor:
         """Log-density in nats, (B, *E) → (B,)."""
-        z = check.events("z", z, self.event_shape)
+        z = require.events("z", z, self.event_shape)
         return -0.5 * (z.square().flatten(1).sum(1) + self.event_shape.numel() * math.log(2 * math.pi))
 
     def sample(self, shape: Sequence[int], *, generator: torch.Generator | None = None) -> Tensor:
         """Draw independently, (n,) → (n, *E)."""
-        n = check.sample_count(shape)
+        n = require.sample_count(shape)
         like = {"device": self._like.device, "dtype": self._like.dtype}
         return torch.randn((n, *self.event_shape), generator=generator, **like)
 
@@ -181,7 +181,7 @@ class Flow(Stack):
         self, layers: Iterable[Layer], event_shape: Sequence[int], base: nn.Module | Source | None = None
     ) -> None:
         super().__init__(layers)
-        self.event_shape = torch.Size(check.whole_number("event_shape", size) for size in event_shape)
+        self.event_shape = torch.Size(require.whole_number("event_shape", size) for size in event_shape)
         self.base = StandardNormal(self.event_shape) if base is None else base
         if tuple(self.base.event_shape) != self.event_shape:
             wanted, got = tuple(self.event_shape), tuple(self.base.event_shape)
@@ -189,7 +189,7 @@ class Flow(Stack):
 
     def log_prob(self, x: Tensor) -> Tensor:
         """Log-density in nats, exact, (B, *E) → (B,)."""
-        check.same_dtype("x", x, self)
+        require.same_dtype("x", x, self)
         z, ladj = self.inverse(x)
         return self.base.log_prob(z) + ladj
 
@@ -208,7 +208,7 @@ class Flow(Stack):
             generator: draws from here instead of torch's global one.
         """
         z = self.base.sample(shape, generator=generator)
-        return self._forward(check.positive("temperature", temperature) * z)[0]
+        return self._forward(require.positive("temperature", temperature) * z)[0]
 
     @torch.no_grad()
     def sample(

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor, nn
 
-from genlib import _arguments as check
+from genlib import _arguments as require
 from genlib.flows.core import Layer, Pair, with_parts
 from genlib.flows.elementwise import Elementwise
 from genlib.nets import MADE, Told
@@ -19,7 +19,7 @@ def alternating(features: int) -> Tensor:
     Raises:
         ValueError: one feature cannot be split.
     """
-    return torch.arange(check.whole_number("features", features, 2)) % 2 == 0
+    return torch.arange(require.whole_number("features", features, 2)) % 2 == 0
 
 
 def checkerboard(height: int, width: int, channels: int = 1) -> Tensor:
@@ -28,11 +28,11 @@ def checkerboard(height: int, width: int, channels: int = 1) -> Tensor:
     Raises:
         ValueError: an image of one pixel cannot be split.
     """
-    rows, columns = check.whole_number("height", height), check.whole_number("width", width)
+    rows, columns = require.whole_number("height", height), require.whole_number("width", width)
     if rows * columns < 2:
         raise ValueError(f"height and width must give at least two pixels, got {height} × {width}")
     board = (torch.arange(rows)[:, None] + torch.arange(columns)) % 2 == 0
-    return board.expand(check.whole_number("channels", channels), rows, columns)
+    return board.expand(require.whole_number("channels", channels), rows, columns)
 
 
 def channelwise(channels: int, height: int, width: int) -> Tensor:
@@ -41,8 +41,8 @@ def channelwise(channels: int, height: int, width: int) -> Tensor:
     Raises:
         ValueError: one channel cannot be split.
     """
-    first = torch.arange(check.whole_number("channels", channels, 2)) < channels // 2
-    shape = (channels, check.whole_number("height", height), check.whole_number("width", width))
+    first = torch.arange(require.whole_number("channels", channels, 2)) < channels // 2
+    shape = (channels, require.whole_number("height", height), require.whole_number("width", width))
     return first[:, None, None].expand(shape)
 
 
@@ -56,7 +56,7 @@ class Entrywise(Layer):
 
     def __init__(self, function: Elementwise, theta: Tensor) -> None:
         super().__init__()
-        theta = check.real_tensor("theta", theta).detach().clone()
+        theta = require.real_tensor("theta", theta).detach().clone()
         if theta.ndim < 2 or theta.shape[-1] != function.count:
             raise ValueError(f"theta must have shape (*E, {function.count}), got {tuple(theta.shape)}")
         self.event_shape, self.function = tuple(theta.shape[:-1]), function
@@ -88,7 +88,7 @@ class Coupling(Layer):
 
     def __init__(self, mask: Tensor, function: Elementwise, net: nn.Module) -> None:
         super().__init__()
-        mask = check.mask("mask", mask)
+        mask = require.mask("mask", mask)
         self.event_shape, self.function, self.net = tuple(mask.shape), function, net
         order = torch.cat([mask.flatten().nonzero()[:, 0], (~mask).flatten().nonzero()[:, 0]])
         self.register_buffer("order", order, persistent=False)
@@ -129,7 +129,7 @@ class MaskedAutoregressive(Layer):
         self, features: int, function: Elementwise, hidden: Sequence[int] = (64, 64), *, condition: int = 0
     ) -> None:
         super().__init__()
-        self.event_shape, self.function = (check.whole_number("features", features, 2),), function
+        self.event_shape, self.function = (require.whole_number("features", features, 2),), function
         self.net = MADE(features, function.count, hidden, condition=condition)
 
     def given(self, c: Tensor) -> Layer:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from genlib import _arguments as check
+from genlib import _arguments as require
 
 
 class Elementwise(ABC):
@@ -43,7 +43,7 @@ class Affine(Elementwise):
     count = 2
 
     def __init__(self, limit: float = 3.0) -> None:
-        self.limit = check.positive("limit", limit)
+        self.limit = require.positive("limit", limit)
 
     def forward(self, z: Tensor, theta: Tensor) -> tuple[Tensor, Tensor]:
         """Latent to data, z e^s + m."""
@@ -75,7 +75,7 @@ class Histogram(Elementwise):
     """
 
     def __init__(self, bins: int) -> None:
-        self.count = check.whole_number("bins", bins, 2)
+        self.count = require.whole_number("bins", bins, 2)
 
     def forward(self, z: Tensor, theta: Tensor) -> tuple[Tensor, Tensor]:
         """Latent to data: look up the bin."""
@@ -119,8 +119,8 @@ class Spline(Elementwise):
     """
 
     def __init__(self, bins: int = 8, bound: float = 4.0, least: float = 1e-3) -> None:
-        self.bins, self.bound = check.whole_number("bins", bins, 2), check.positive("bound", bound)
-        self.least = check.positive("least", least)
+        self.bins, self.bound = require.whole_number("bins", bins, 2), require.positive("bound", bound)
+        self.least = require.positive("least", least)
         if self.least * self.bins >= 1:
             raise ValueError(f"least must be below 1 / bins = {1 / self.bins:g}, got {least}")
         self.count = 3 * self.bins - 1

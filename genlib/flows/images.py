@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from genlib import _arguments as check
+from genlib import _arguments as require
 from genlib.flows.core import Flow, Inverse, Layer, Pair, Stack, with_parts
 from genlib.flows.coupling import Coupling, Entrywise, channelwise, checkerboard
 from genlib.flows.elementwise import Affine, Histogram, Spline
@@ -147,13 +147,13 @@ class Dequantised(nn.Module):
 
     def __init__(self, flow: Flow, levels: int, noise: nn.Module | None = None) -> None:
         super().__init__()
-        self.flow, self.levels = flow, check.whole_number("levels", levels, 2)
+        self.flow, self.levels = flow, require.whole_number("levels", levels, 2)
         self.noise = UniformNoise() if noise is None else noise
         self.event_shape = flow.event_shape
 
     def elbo(self, x: Tensor) -> Tensor:
         """log q((x + u) / K) − D log K − log r(u|x) for one draw of u, in nats, (B, *E) int → (B,)."""
-        x = check.symbols("x", x, self.event_shape, self.levels)
+        x = require.symbols("x", x, self.event_shape, self.levels)
         u, log_r = self.noise(x)
         u = u.to(next(self.flow.parameters(), u))  # before the sum, which would round it
         cell = self.event_shape.numel() * math.log(self.levels)
@@ -164,7 +164,7 @@ class Dequantised(nn.Module):
 
         It is the logarithm of the mean of e^elbo over `draws` draws; it tends to log Q(x) from below.
         """
-        terms = [self.elbo(x) for _ in range(check.whole_number("draws", draws))]
+        terms = [self.elbo(x) for _ in range(require.whole_number("draws", draws))]
         return torch.stack(terms).logsumexp(0) - math.log(draws)
 
     def loss(self, x: Tensor) -> Tensor:
@@ -248,7 +248,7 @@ def image_splines(
 
 def _margin(alpha: float) -> float:
     """Check that alpha lies between 0 and 1/2."""
-    if check.positive("alpha", alpha) >= 0.5:
+    if require.positive("alpha", alpha) >= 0.5:
         raise ValueError(f"alpha must lie between 0 and 1/2, got {alpha}")
     return float(alpha)
 
@@ -256,7 +256,7 @@ def _margin(alpha: float) -> float:
 def _narrowed(x: Tensor, alpha: float) -> Tensor:
     """Map [0, 1] into [alpha, 1 − alpha]; what lies so far outside that the line has no place for it is refused."""
     p = alpha + (1 - 2 * alpha) * x
-    if not check.holds(((p > 0) & (p < 1)).all()):
+    if not require.holds(((p > 0) & (p < 1)).all()):
         raise ValueError(f"x must lie between 0 and 1, got {x.min().item():g} to {x.max().item():g}")
     return p
 

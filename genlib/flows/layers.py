@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from genlib import _arguments as check
+from genlib import _arguments as require
 from genlib.flows.core import Layer, Pair
 
 
@@ -27,7 +27,7 @@ class Planar(Layer):
 
     def __init__(self, features: int) -> None:
         super().__init__()
-        self.event_shape = (check.whole_number("features", features),)
+        self.event_shape = (require.whole_number("features", features),)
         self.w = nn.Parameter(torch.randn(features) / math.sqrt(features))
         self.u = nn.Parameter(0.1 * torch.randn(features))
         self.b = nn.Parameter(torch.zeros(()))
@@ -79,7 +79,7 @@ class Radial(Layer):
 
     def __init__(self, features: int) -> None:
         super().__init__()
-        self.event_shape = (check.whole_number("features", features),)
+        self.event_shape = (require.whole_number("features", features),)
         self.centre = nn.Parameter(torch.randn(features))
         self.log_alpha = nn.Parameter(torch.zeros(()))
         self.raw_beta = nn.Parameter(torch.full((), math.log(math.e - 1)))  # β = 0: the identity
@@ -125,7 +125,7 @@ class ActNorm(Layer):
 
     def __init__(self, channels: int) -> None:
         super().__init__()
-        self.event_shape = (check.whole_number("channels", channels), ...)
+        self.event_shape = (require.whole_number("channels", channels), ...)
         self.log_scale = nn.Parameter(torch.zeros(channels))
         self.shift = nn.Parameter(torch.zeros(channels))
 
@@ -180,7 +180,7 @@ class Conv1x1(Layer):
 
     def __init__(self, channels: int, weight: Tensor | Sequence[Sequence[float]] | None = None) -> None:
         super().__init__()
-        self.event_shape = (check.whole_number("channels", channels), ...)
+        self.event_shape = (require.whole_number("channels", channels), ...)
         self._set(_invertible(channels, weight))
 
     def _set(self, weight: Tensor) -> None:
@@ -269,7 +269,7 @@ def _invertible(channels: int, weight: object) -> Tensor:
     if weight is None:
         q, r = torch.linalg.qr(torch.randn(channels, channels))
         return q * r.diagonal().sign()
-    weight = check.real_tensor("weight", weight).detach().clone()
+    weight = require.real_tensor("weight", weight).detach().clone()
     if weight.shape != (channels, channels):
         raise ValueError(f"weight must have shape ({channels}, {channels}), got {tuple(weight.shape)}")
     rank = int(torch.linalg.matrix_rank(weight))

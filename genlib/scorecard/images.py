@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import one_hot
 
-from genlib import _arguments as check
+from genlib import _arguments as require
 from genlib import data, flows, gan, score, sequence, vae
 from genlib.discrete import Softmax, smoothed
 from genlib.nets import ImageNet, Ink, Scaled, Tilt, perceptron
@@ -52,7 +52,7 @@ class Reading(OfImages):
 
     def log_prob(self, x: Tensor) -> Tensor:
         """Log-probability in nats, (B, 8, 8) int → (B,)."""
-        x = check.symbols("x", x, self.event_shape, LEVELS).reshape(-1, PIXELS)
+        x = require.symbols("x", x, self.event_shape, LEVELS).reshape(-1, PIXELS)
         return self.writer.log_prob(x) if len(x) else torch.zeros(0)
 
     def loss(self, x: Tensor) -> Tensor:
@@ -88,7 +88,7 @@ class Reshaped(OfImages):
         return self.model.sample(shape, generator=generator).reshape(-1, 8, 8)
 
     def _as_seen(self, x: Tensor) -> Tensor:
-        return check.symbols("x", x, self.event_shape, LEVELS).reshape(len(x), *self.model.event_shape)
+        return require.symbols("x", x, self.event_shape, LEVELS).reshape(len(x), *self.model.event_shape)
 
 
 class WithBound(OfImages):
@@ -104,7 +104,7 @@ class WithBound(OfImages):
 
     def bound(self, x: Tensor, draws: int = 200) -> Tensor:
         """Lower bound in nats with so many draws of z, (B, 8, 8) int → (B,)."""
-        return self.model.bound(check.symbols("x", x, self.event_shape, LEVELS), draws)
+        return self.model.bound(require.symbols("x", x, self.event_shape, LEVELS), draws)
 
     def sample(self, shape: Sequence[int], *, generator: torch.Generator | None = None) -> Tensor:
         """Draw, (n,) → (n, 8, 8) int64."""
@@ -159,8 +159,8 @@ class RoundedDown:
         The probability of an image is the mean density of its cell, which has volume 1, and what the ends of the scale
         get from outside.
         """
-        x = check.symbols("x", x, self.event_shape, LEVELS)
-        log_q = [self.density.log_prob(dequantised(x)) for _ in range(check.whole_number("draws", draws))]
+        x = require.symbols("x", x, self.event_shape, LEVELS)
+        log_q = [self.density.log_prob(dequantised(x)) for _ in range(require.whole_number("draws", draws))]
         return torch.stack(log_q).logsumexp(0) - math.log(len(log_q))
 
     def sample(self, shape: Sequence[int], *, generator: torch.Generator | None = None) -> Tensor:

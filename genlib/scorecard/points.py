@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from genlib import _arguments as check
+from genlib import _arguments as require
 from genlib import flows, gan, score, sequence, vae
 from genlib._random import normal
 from genlib.discrete import Softmax, smoothed
@@ -31,7 +31,7 @@ class Cells:
     """
 
     def __init__(self, reach: float, bins: int) -> None:
-        self.reach, self.bins = check.positive("reach", reach), check.whole_number("bins", bins)
+        self.reach, self.bins = require.positive("reach", reach), require.whole_number("bins", bins)
         self.width = 2 * self.reach / self.bins
 
     def index(self, x: Tensor) -> tuple[Tensor, Tensor]:
@@ -65,7 +65,7 @@ class Table(nn.Module):
 
     def log_prob(self, x: Tensor) -> Tensor:
         """Log-density in nats, (B, 2) → (B,)."""
-        number, inside = self.number(check.real_events("x", x, self.event_shape))
+        number, inside = self.number(require.real_events("x", x, self.event_shape))
         return torch.where(inside, self.softmax.log_prob(number) - 2 * math.log(self.cells.width), -torch.inf)
 
     def sample(self, shape: Sequence[int], *, generator: torch.Generator | None = None) -> Tensor:
@@ -92,7 +92,7 @@ class DigitByDigit(nn.Module):
 
     def log_prob(self, x: Tensor) -> Tensor:
         """Log-density in nats, (B, D) → (B,)."""
-        cell, inside = self.cells.index(check.real_events("x", x, self.event_shape))
+        cell, inside = self.cells.index(require.real_events("x", x, self.event_shape))
         symbols = torch.cat([cell // self.base, cell % self.base], 1)  # (B, 2 D)
         if not len(x):
             return x.new_zeros(0)
@@ -217,7 +217,7 @@ class Bent(nn.Module):
     @torch.no_grad()
     def sample(self, shape: Sequence[int], *, generator: torch.Generator | None = None) -> Tensor:
         """Draw, (n,) → (n, D)."""
-        return self(normal((check.sample_count(shape), *self.event_shape), self.mask, generator))
+        return self(normal((require.sample_count(shape), *self.event_shape), self.mask, generator))
 
 
 def bent(x: Tensor, steps: int, lr: float, batch: int, average: float, masked: bool) -> Bent:

@@ -13,7 +13,7 @@ from types import MappingProxyType
 import torch
 from torch import Tensor, nn
 
-from genlib import _arguments as check
+from genlib import _arguments as require
 from genlib import data, metrics
 from genlib.scorecard import images, points
 from genlib.scorecard.recipe import Recipe, Sampler
@@ -168,12 +168,12 @@ def run(model: str, target: str, seed: int, share: float = 1.0, recipe: Recipe |
         ValueError: an unknown model or target, a model that this target has no recipe for, a seed or share out of
             range, or samples of another shape than the data.
     """
-    goal, seed = check.one_of("target", target, TARGETS), check.whole_number("seed", seed, 0)
+    goal, seed = require.one_of("target", target, TARGETS), require.whole_number("seed", seed, 0)
     if recipe is None:
-        recipe = check.one_of("model", model, {TRUTH: None, **goal.recipes})
+        recipe = require.one_of("model", model, {TRUTH: None, **goal.recipes})
     elif model in MODELS:
         raise ValueError(f"model must be a new name where a recipe is given, got {model!r}")
-    if check.positive("share", share) > 1:
+    if require.positive("share", share) > 1:
         raise ValueError(f"share must lie in (0, 1], got {share}")
     known = {"model": model, "target": target, "seed": seed, "share": float(share)}
     try:

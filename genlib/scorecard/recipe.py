@@ -12,7 +12,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from genlib import _arguments as check
+from genlib import _arguments as require
 from genlib._random import normal
 
 
@@ -41,7 +41,7 @@ class Recipe:
         """Train on x (n, *E), for a share of the steps."""
         if self.steps is None:
             return self.train(x, **self.settings)
-        return self.train(x, max(1, round(check.positive("share", share) * self.steps)), **self.settings)
+        return self.train(x, max(1, round(require.positive("share", share) * self.steps)), **self.settings)
 
 
 class Neighbours:
@@ -55,7 +55,7 @@ class Neighbours:
     parameters_count = 1
 
     def __init__(self, x: Tensor, bandwidth: float) -> None:
-        self.x, self.bandwidth = check.points("x", x).double(), check.positive("bandwidth", bandwidth)
+        self.x, self.bandwidth = require.points("x", x).double(), require.positive("bandwidth", bandwidth)
         self.event_shape = self.x.shape[1:]
 
     @classmethod
@@ -73,7 +73,7 @@ class Neighbours:
         """
         constant = x.shape[1] * math.log(self.bandwidth * math.sqrt(2 * math.pi)) + math.log(len(self.x))
         parts = []
-        x = check.real_events("x", x, self.event_shape)
+        x = require.real_events("x", x, self.event_shape)
         for part in x.double().split(200):
             far = torch.cdist(part, self.x, compute_mode="donot_use_mm_for_euclid_dist") / self.bandwidth
             parts.append((-0.5 * far**2).logsumexp(1) - constant)
@@ -81,7 +81,7 @@ class Neighbours:
 
     def sample(self, shape: Sequence[int], *, generator: torch.Generator | None = None) -> Tensor:
         """Draw, (n,) → (n, D)."""
-        which = torch.randint(len(self.x), (check.sample_count(shape),), generator=generator)
+        which = torch.randint(len(self.x), (require.sample_count(shape),), generator=generator)
         centres = self.x[which]
         return (centres + self.bandwidth * normal(centres.shape, centres, generator)).float()
 
@@ -126,14 +126,14 @@ class Mixture:
 
     def log_prob(self, x: Tensor) -> Tensor:
         """Log-density in nats, (B, D) → (B,)."""
-        x = check.real_events("x", x, self.event_shape)
+        x = require.real_events("x", x, self.event_shape)
         if not len(x):
             return x.new_zeros(0)
         return torch.from_numpy(self.mixture.score_samples(x.double().numpy())).to(x)
 
     def sample(self, shape: Sequence[int], *, generator: torch.Generator | None = None) -> Tensor:
         """Draw, (n,) → (n, D)."""
-        n = check.sample_count(shape)
+        n = require.sample_count(shape)
         self.mixture.random_state = int(torch.randint(2**31, (), generator=generator))
         drawn = torch.from_numpy(self.mixture.sample(n)[0]).float()
         return drawn[torch.randperm(n, generator=generator)]  # scikit-learn returns them cluster by cluster
