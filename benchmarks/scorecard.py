@@ -79,11 +79,11 @@ def run(seeds: Sequence[int], path: Path, workers: int) -> None:
     rows, samples = [], {}
     if path.exists():
         rows = scorecard.load(path)
-        scorecard.of_these_versions(rows)
         if path.with_suffix(".npz").exists():
             samples = scorecard.load_samples(path)
     done = set(map(scorecard.key, rows))
     todo = [job for job in plan(seeds) if job not in done]
+    scorecard.versions([*rows, *(scorecard.Row(*job) for job in todo)])  # refuses to mix them within a model
     todo.sort(key=lambda job: -job[3])  # the long ones first, so that both cores end together
     start = time.perf_counter()
     with pool(workers) as processes:

@@ -344,8 +344,9 @@ def test_recipes_integrate_to_one_on_a_grid(name):
 
 
 def test_recipes_of_the_table_are_those_of_the_modules():
-    assert set(images.RECIPES) <= set(RECIPES)
-    assert ("truth", *RECIPES) == MODELS
+    assert set(MODELS) == {"truth", *RECIPES, *images.RECIPES}
+    assert MODELS[0] == "truth"
+    assert len(set(MODELS)) == len(MODELS)
     for name, target in TARGETS.items():
         assert target.recipes is (images.RECIPES if name == "digits" else points.RECIPES)
 
@@ -1311,15 +1312,22 @@ def test_column_of_no_numbers_is_refused(name):
         scorecard.column(ROWS, name)
 
 
-def test_rows_of_these_versions_pass():
-    assert scorecard.of_these_versions(ROWS) is None
-    assert scorecard.of_these_versions([]) is None
+def test_a_new_family_may_have_later_versions_and_each_row_tells_its_own():
+    now = (torch.__version__, ".".join(map(str, sys.version_info[:3])))
+    rows = [
+        replace(ROWS[0], model="VAE", torch="1.0.0"),
+        replace(ROWS[1], model="GAN"),
+        replace(ROWS[2], model="GAN"),
+    ]
+    assert scorecard.versions(rows) == {"VAE": ("1.0.0", now[1]), "GAN": now}
+    assert scorecard.versions([]) == {}
 
 
 @pytest.mark.parametrize("other", [{"torch": "1.0.0"}, {"python": "3.1.4"}])
-def test_rows_of_other_versions_are_refused(other):
-    with pytest.raises(ValueError, match=f"{next(iter(other.values()))}.*nothing was changed$"):
-        scorecard.of_these_versions([*ROWS, replace(ROWS[0], **other)])
+def test_rows_of_one_family_have_one_version(other):
+    message = f"^rows of {ROWS[0].model} were made with .* and with .*{next(iter(other.values()))}"
+    with pytest.raises(ValueError, match=message):
+        scorecard.versions([*ROWS, replace(ROWS[0], **other)])
 
 
 def test_key_tells_runs_apart():
@@ -1518,15 +1526,26 @@ def test_runner_goes_on_where_no_samples_are_kept(pretended):
 
 
 @pytest.mark.parametrize("other", [{"torch": "1.0.0"}, {"python": "3.1.4"}])
-def test_runner_refuses_rows_of_other_versions(other, pretended):
+def test_runner_refuses_to_mix_versions_within_a_family(other, pretended):
     runner.run([0], pretended, 2)
-    scorecard.save([replace(scorecard.load(pretended)[0], **other)], pretended)
+    scorecard.save([replace(row, **other) for row in scorecard.load(pretended)], pretended)
     before = [pretended.read_bytes(), pretended.with_suffix(".npz").read_bytes()]
     Pool.made = []
-    with pytest.raises(ValueError, match="nothing was changed"):
+    with pytest.raises(ValueError, match="they would not compare"):
         runner.run([0, 1], pretended, 2)
     assert [pretended.read_bytes(), pretended.with_suffix(".npz").read_bytes()] == before
     assert Pool.made == []
+
+
+def test_runner_adds_a_new_family_to_rows_of_earlier_versions(pretended):
+    runner.run([0, 1], pretended, 2)
+    earlier = [replace(row, torch="1.0.0") for row in scorecard.load(pretended) if row.model != "GAN"]
+    scorecard.save(earlier, pretended)
+    runner.run([0, 1], pretended, 2)
+    rows = scorecard.load(pretended)
+    assert sorted(map(scorecard.key, rows)) == sorted(JOBS)
+    assert [row for row in rows if row.model != "GAN"] == sorted(earlier, key=scorecard.key)
+    assert {row.torch for row in rows if row.model == "GAN"} == {torch.__version__}
 
 
 def test_runner_refuses_a_damaged_file(pretended, monkeypatch, capsys):

@@ -64,8 +64,8 @@ JUDGES = {"points": 1, "digits": 5}
 TRUTH = "truth"
 """The name under which true data themselves are measured, which gives the noise floor of every metric."""
 
-MODELS = (TRUTH, *points.RECIPES)
-"""The names of all models."""
+MODELS = tuple(dict.fromkeys((TRUTH, *points.RECIPES, *images.RECIPES)))
+"""The names of all models; one may work on points only, or on images only."""
 
 
 @dataclass(frozen=True)
