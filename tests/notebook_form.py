@@ -31,7 +31,7 @@ if package and "google.colab" in sys.modules:
     %pip install -q "{{package}}"
 if importlib.util.find_spec("genlib") is None:
     what = package or "-e ."  # the dot is the book's folder
-    raise ModuleNotFoundError(f"genlib is missing. Install it: pip install {{what}}")\
+    raise ModuleNotFoundError(f"genlib is missing: pip install {{what}}")\
 """
 
 MAX_BYTES = 2_000_000
