@@ -155,7 +155,6 @@ class StandardNormal(nn.Module):
 
     def log_prob(self, z: Tensor) -> Tensor:
         """Log-density in nats, (B, *E) → (B,)."""
-        z = require.events("z", z, self.event_shape)
         return -0.5 * (z.square().flatten(1).sum(1) + self.event_shape.numel() * math.log(2 * math.pi))
 
     def sample(self, shape: Sequence[int], *, generator: torch.Generator | None = None) -> Tensor:
