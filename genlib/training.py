@@ -161,8 +161,8 @@ class Player:
         then: Callable[[], None] | None = None,
     ) -> None:
         self.name, self.loss, self.parameters = name, loss, trainable(model)
-        self.lr, self.updates = require.positive("lr", lr), require.whole_number("updates", updates)
-        self.longest = math.inf if clip is None else require.positive("clip", clip)
+        self.lr, self.updates = check.positive("lr", lr), check.whole_number("updates", updates)
+        self.longest = None if clip is None else require.positive("clip", clip)
         self.mean = None if average is None else RunningMean(self.parameters, average)
         self.optimizer, self.then = optimizer(self.parameters, lr=self.lr), then
 
@@ -174,7 +174,7 @@ class Player:
             raise RuntimeError(f"the {self.name}'s loss is {paid} at {when}")
         self.optimizer.zero_grad()
         value.backward(inputs=self.parameters)
-        norm = nn.utils.clip_grad_norm_(self.parameters, self.longest).item()
+        norm = self.shorten().item()
         if not math.isfinite(norm):
             raise RuntimeError(f"the norm of the {self.name}'s gradient is {norm} at {when}")
         for group in self.optimizer.param_groups:
@@ -183,6 +183,13 @@ class Player:
         if self.then is not None:
             self.then()
         return paid
+
+    def shorten(self) -> Tensor:
+        """Cut the gradient to its largest norm, if there is one, and return the norm that it had."""
+        if self.longest is not None:
+            return nn.utils.clip_grad_norm_(self.parameters, self.longest)
+        slopes = [p.grad.flatten() for p in self.parameters if p.grad is not None]
+        return torch.cat(slopes or [torch.zeros(1)]).norm()  # clipping at infinity would also multiply by 1
 
 
 def play(
