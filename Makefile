@@ -6,9 +6,11 @@ PY := $(VENV)/bin/python
 PORT ?= 8000
 NB ?=
 PART ?=
+CHANGED ?=
+DEVICE ?=
 
-# The lock is made for Python 3.11; another Python can be named: make book PYTHON=python3.12
-PYTHON ?= $(shell for p in python3.11 python3; do $$p -c '' 2>/dev/null && { echo $$p; break; }; done)
+# The first of these that is there; another can be named: make book PYTHON=python3.12
+PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3; do $$p -c '' 2>/dev/null && { echo $$p; break; }; done)
 
 INSTALLED := $(VENV)/.installed
 PAGE_SCRIPTS := $(if $(shell command -v npm),node_modules/.installed)
@@ -20,7 +22,7 @@ endif
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help book test execute lab serve lock format bench clean setup page-scripts
+.PHONY: help book test execute twice lab serve lock format bench clean setup page-scripts
 
 help: ## list the targets
 	@echo "Generative Models, Verified"
@@ -29,11 +31,14 @@ help: ## list the targets
 book: setup page-scripts ## install what is missing and build the site into _build/html
 	@$(PY) scripts/build.py
 
-test: setup page-scripts ## check everything: lint, units, notebooks, strict build, pages (PART=units: one part)
-	@$(PY) scripts/test.py $(PART)
+test: setup page-scripts ## check everything; PART=units: one part; NB=flows: one lesson; CHANGED=1: changed lessons
+	@$(PY) scripts/test.py $(PART) $(if $(NB),--lesson $(NB)) $(if $(filter-out 0,$(CHANGED)),--changed)
 
-execute: setup ## run every notebook and store its outputs (NB=kl_cross_entropy: one of them)
-	@$(PY) scripts/execute.py $(NB)
+execute: setup ## run every notebook and store its outputs; NB=flows: one; DEVICE=cuda: try them there, store nothing
+	@$(PY) scripts/execute.py $(NB) $(if $(DEVICE),--device $(DEVICE))
+
+twice: setup ## run every cell of every notebook twice in a row, store nothing; NB=flows: one notebook
+	@$(PY) scripts/execute.py $(NB) --twice
 
 lab: setup ## open JupyterLab on notebooks/
 	@$(PY) -m jupyterlab notebooks
@@ -54,7 +59,7 @@ bench: setup page-scripts ## print the time of each notebook, of the build and o
 	@$(PY) benchmarks/speed.py
 
 clean: ## remove the built site and the caches (.venv and node_modules stay)
-	rm -rf _build build *.egg-info .pytest_cache .ruff_cache .hypothesis notebooks/.ipynb_checkpoints notebooks/.ruff_cache
+	rm -rf _build build *.egg-info .test-passed .pytest_cache .ruff_cache .hypothesis notebooks/.ipynb_checkpoints notebooks/.ruff_cache
 	find genlib tests scripts book benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +
 
 setup: $(INSTALLED)
@@ -65,7 +70,7 @@ ifeq ($(PAGE_SCRIPTS),)
 endif
 
 $(PY):
-	@test -n "$(PYTHON)" || { echo "Python 3.11 is needed: https://www.python.org/downloads/"; exit 1; }
+	@test -n "$(PYTHON)" || { echo "Python 3.11, 3.12 or 3.13 is needed: https://www.python.org/downloads/"; exit 1; }
 	@echo "==> making $(VENV) with $(PYTHON) ($$($(PYTHON) -V))"
 	@$(PYTHON) -m venv $(VENV)
 

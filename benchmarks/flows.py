@@ -39,9 +39,10 @@ from torch.nn import functional
 
 from genlib import data, flows, metrics
 from genlib.discrete import smoothed
-from genlib.scorecard.images import LEVELS, PIXELS, front, glow, image_splines, shifted
-from genlib.training import fit, minibatches
+from genlib.nets import MADE, MLP
+from genlib.training import fit, fresh_batches, minibatches
 
+LEVELS, PIXELS = 17, 64
 COMMON = {"average": 0.99, "clip": 5.0, "progress": False}  # as in the lessons
 
 TARGETS = {
@@ -59,6 +60,11 @@ class Run(NamedTuple):
     steps: int
     seconds: float
     kl: metrics.Estimate
+
+
+def seeded(seed: int) -> torch.Generator:
+    """A generator that begins there: the same batches for every model."""
+    return torch.Generator().manual_seed(seed)
 
 
 class Zuko(nn.Module):
@@ -131,13 +137,6 @@ RIVALS = {
 }
 
 
-def fresh(source: data.Source, size: int, seed: int) -> Iterator[Tensor]:
-    """Batches from the source for ever, the same ones for the same seed."""
-    generator = torch.Generator().manual_seed(seed)
-    while True:
-        yield source.sample((size,), generator=generator)
-
-
 def clocked(model: nn.Module, batches: Iterator[Tensor], steps: int, lr: float) -> float:
     """Train the model, and return the seconds it took."""
     start = time.perf_counter()
@@ -160,14 +159,18 @@ def density_run(source: data.Source, name: str, seed: int, seconds: float) -> Ru
     """
     make, lr = MODELS[name]
     torch.manual_seed(seed)
-    model = make(next(fresh(source, 2048, 3 * seed)))
+
+    def stream() -> Iterator[Tensor]:
+        return fresh_batches(source, 512, generator=seeded(3 * seed + 1))
+
+    model = make(next(fresh_batches(source, 2048, generator=seeded(3 * seed))))
     trial = copy.deepcopy(model)
-    clocked(trial, fresh(source, 512, 3 * seed + 1), 10, lr)  # the first steps are slower than the rest
-    steps = max(1, round(60 * seconds / clocked(trial, fresh(source, 512, 3 * seed + 1), 60, lr)))
+    clocked(trial, stream(), 10, lr)  # the first steps are slower than the rest
+    steps = max(1, round(60 * seconds / clocked(trial, stream(), 60, lr)))
     size = sum(p.numel() for p in model.parameters())
     start = time.perf_counter()
     try:
-        took = clocked(model, fresh(source, 512, 3 * seed + 1), steps, lr)
+        took = clocked(model, stream(), steps, lr)
     except RuntimeError as error:  # the loss is not finite, most likely; go on with the others
         print(f"{name}, seed {seed}: {error}", file=sys.stderr)
         return Run(size, steps, time.perf_counter() - start, metrics.Estimate(math.inf, math.nan))
@@ -347,7 +350,7 @@ class LearntNoise(nn.Module):
     def __init__(self, hidden: int = 128) -> None:
         super().__init__()
         self.spline = flows.Spline(bins=2, bound=1.0)
-        self.net = flows.MLP(PIXELS, PIXELS, self.spline.count, (hidden,), nn.SiLU, 0.3)
+        self.net = MLP(PIXELS, PIXELS, self.spline.count, (hidden,), nn.SiLU, 0.3)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Whole numbers (B, *E) → u (B, *E) and log r(u|x) (B,)."""
@@ -364,7 +367,7 @@ class Whole(nn.Module):
         return (LEVELS * v).floor() / 8 - 1
 
 
-class Tilt(nn.Module):
+class FiveWays(nn.Module):
     """Tilt the usual shares of the levels in five ways, by amounts that a network chooses.
 
     Args:
@@ -386,7 +389,7 @@ class Tilt(nn.Module):
 def pixelwise(shares: Tensor) -> flows.Dequantised:
     """The lesson's autoregressive flow of histograms."""
     layer = flows.MaskedAutoregressive(PIXELS, flows.Histogram(LEVELS))
-    layer.net = nn.Sequential(Whole(), flows.MADE(PIXELS, 5, hidden=(512,), dropout=0.5), Tilt(shares))
+    layer.net = nn.Sequential(Whole(), MADE(PIXELS, 5, hidden=(512,), dropout=0.5), FiveWays(shares))
     return flows.Dequantised(flows.Flow([flows.Probit(), layer], (PIXELS,)), LEVELS)
 
 
@@ -405,7 +408,7 @@ def train_digits(
     """Train a model, or a part of it, on batches of 100 images of which a share is shifted."""
     images, shape = data.digits().train.images, tuple(model.event_shape)
     part = model if part is None else part
-    batches = (shifted(x, share).reshape(-1, *shape) for x in minibatches(images, 100))
+    batches = (data.shifted(x, share).reshape(-1, *shape) for x in minibatches(images, 100))
     size = sum(p.numel() for p in part.parameters() if p.requires_grad)
     start = time.perf_counter()
     if steps:
@@ -419,10 +422,13 @@ def digit_runs(seed: int, variants: bool) -> Iterator[tuple[str, DigitRun]]:
     shares = smoothed(functional.one_hot(images, LEVELS).sum(0).double(), 0.5).float()
     soft = 0.5 * shares + 0.5 / LEVELS
     torch.manual_seed(seed)
-    yield "independent", train_digits(flows.Dequantised(flows.Flow(front(shares), (8, 8)), LEVELS), 0, 0)
+    yield (
+        "independent",
+        train_digits(flows.Dequantised(flows.Flow(flows.front(shares), (8, 8)), LEVELS), 0, 0),
+    )
 
     torch.manual_seed(seed)
-    model = glow(soft)
+    model = flows.glow(soft)
     model.flow.initialise((images[:, None] + torch.rand(len(images), 1, 8, 8)) / LEVELS)
     plain = train_digits(model, 600, 4e-3)
     yield "Glow", plain
@@ -442,7 +448,7 @@ def digit_runs(seed: int, variants: bool) -> Iterator[tuple[str, DigitRun]]:
         }
     for name, (options, share) in settings.items():
         torch.manual_seed(seed)
-        yield name, train_digits(image_splines(soft, **options), 600, 6e-3, share)
+        yield name, train_digits(flows.image_splines(soft, **options), 600, 6e-3, share)
     torch.manual_seed(seed)
     yield "autoregressive", train_digits(pixelwise(shares), 600, 8e-3)
 

@@ -15,35 +15,22 @@ reports. So the seeds here are others. The test images are not used.
 from __future__ import annotations
 
 import argparse
-import itertools
 import statistics
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
 
-from genlib import data, flows, gan, metrics, score
-from genlib.scorecard.images import NOISE_LEVELS, ImageNet, decaying
-from genlib.scorecard.points import ScoreNet
-from genlib.training import fit, minibatches
+from genlib import data, flows, gan, metrics, samplers, score
+from genlib.nets import ImageNet, ScoreNet, perceptron
+from genlib.scorecard.images import decaying
+from genlib.training import fit, fresh_batches, minibatches
 
 SHARES = [0.3, 0.05, 0.2, 0.05, 0.15, 0.05, 0.15, 0.05]
 RING_LEVELS = score.geometric_levels(4.0, 0.03, 40)
+DIGIT_LEVELS = score.geometric_levels(3.0, 0.05, 30)
 STEP = 0.2
-
-
-def plain_net() -> nn.Sequential:
-    """Three hidden layers of 64, for one noise level."""
-    sizes = itertools.pairwise((2, 64, 64, 64))
-    layers = [layer for i, o in sizes for layer in (nn.Linear(i, o), nn.GELU())]
-    return nn.Sequential(*layers, nn.Linear(64, 2))
-
-
-def draws(source: data.Source, size: int) -> Iterator[Tensor]:
-    """Batches for ever."""
-    while True:
-        yield source.sample((size,))
 
 
 def clocked(loss: Callable[[Tensor], Tensor], model: nn.Module, *given: object, **settings: object) -> float:
@@ -61,7 +48,7 @@ def ring(seeds: Sequence[int]) -> None:
     print("| --- | --- | --- | --- |")
     for seed in seeds:
         torch.manual_seed(seed)
-        net = plain_net()
+        net = perceptron(2, 2, (64, 64, 64), nn.GELU)
 
         def s(x: Tensor, net: nn.Module = net) -> Tensor:
             return net(x) / sigma
@@ -69,7 +56,7 @@ def ring(seeds: Sequence[int]) -> None:
         def loss(x: Tensor, s: score.Score = s) -> Tensor:
             return sigma**2 * score.denoising_loss(s, x, sigma)
 
-        seconds = clocked(loss, net, draws(data.ring(), 1024), 2500, lr=1e-2, average=0.998)
+        seconds = clocked(loss, net, fresh_batches(data.ring(), 1024), 2500, lr=1e-2, average=0.998)
         errors = []
         for x in (truth.sample((50_000,)), 6 * torch.rand(50_000, 2) - 3):
             exact = truth.score(x)
@@ -81,7 +68,7 @@ def ring_model(source: data.GaussianMixture) -> tuple[score.ScoreModel, float]:
     """The lesson's model of the ring at all levels, trained, and the seconds."""
     spread = source.sample((50_000,)).square().mean().sqrt().item()
     model = score.ScoreModel(ScoreNet(2, 64), (2,), RING_LEVELS, spread)
-    return model, clocked(model.loss, model, draws(source, 512), 4000, lr=1e-2, average=0.998)
+    return model, clocked(model.loss, model, fresh_batches(source, 512), 4000, lr=1e-2, average=0.998)
 
 
 def shares(seeds: Sequence[int]) -> None:
@@ -97,7 +84,7 @@ def shares(seeds: Sequence[int]) -> None:
         start = RING_LEVELS[0] * torch.randn(10_000, 2)
         for name, x in (
             ("annealed, learnt", model.sample((10_000,), 20, STEP)),
-            ("plain, exact score", score.langevin(source.score, start, 800, 0.003)),
+            ("plain, exact score", samplers.langevin(source.score, start, 800, 0.003)),
         ):
             found = torch.cdist(x, source.means).argmin(1).bincount(minlength=8) / len(x)
             off = (found - source.weights).abs().max()
@@ -129,7 +116,7 @@ def digits(seeds: Sequence[int]) -> None:
     ):
         for seed in seeds:
             torch.manual_seed(seed)
-            model = score.ScoreModel(net(), (64,), NOISE_LEVELS, spread)
+            model = score.ScoreModel(net(), (64,), DIGIT_LEVELS, spread)
             batches = minibatches((images - mean) / 8, 128)
             settings = {"lr": lr, "average": 0.998, "optimizer": decaying}
             seconds = clocked(model.loss, model, batches, steps, **settings)
@@ -147,11 +134,11 @@ def digits(seeds: Sequence[int]) -> None:
 def speed(seeds: Sequence[int]) -> None:
     """Print milliseconds for 1000 samples of models of the lessons' sizes, untrained: the least of five runs."""
     torch.manual_seed(seeds[0])
-    plane = nn.Sequential(nn.Linear(2, 64), nn.ReLU(), nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, 2))
+    plane = perceptron(2, 2)
     hidden = [nn.Linear(16, 128), nn.BatchNorm1d(128), nn.ReLU()]
     hidden += [nn.Linear(128, 128), nn.BatchNorm1d(128), nn.ReLU()]
     splines = [flows.MaskedAutoregressive(2, flows.Spline(16, bound=3.5), hidden=(60, 60)) for _ in range(3)]
-    digit_model = score.ScoreModel(ImageNet(), (64,), NOISE_LEVELS).eval()
+    digit_model = score.ScoreModel(ImageNet(), (64,), DIGIT_LEVELS).eval()
     models = {
         "plane: adversarial network": gan.GAN(plane, plane, 2).sample,
         "plane: flow of three splines": flows.Flow(splines, (2,)).sample,

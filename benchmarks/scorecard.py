@@ -7,9 +7,10 @@
 where it stopped. Seconds are those of the processor's clock, so another program at work disturbs them little.
 
 `tune` gave every family that is trained step by step the same care: six settings drawn at random from the same
-ranges, each with the full budget of time (six seconds when it was done) on two targets. The judge is D_KL where there is a density, and a classifier
-where there is none. Its seed is 100, so its data are not those of `run`. It prints a Markdown table, and changes
-nothing; the best settings stand in `genlib.scorecard.points`. The two controls have those of the affine flow.
+ranges, each with the full budget of time (six seconds when it was done) on two targets. The judge is D_KL where there
+is a density, and a classifier where there is none. Its seed is 100, so its data are not those of `run`. It prints a
+Markdown table, and changes nothing; the best settings stand in `genlib.scorecard.points`. The two controls have those
+of the affine flow.
 """
 
 from __future__ import annotations
@@ -78,11 +79,11 @@ def run(seeds: Sequence[int], path: Path, workers: int) -> None:
     rows, samples = [], {}
     if path.exists():
         rows = scorecard.load(path)
-        scorecard.of_these_versions(rows)
         if path.with_suffix(".npz").exists():
             samples = scorecard.load_samples(path)
     done = set(map(scorecard.key, rows))
     todo = [job for job in plan(seeds) if job not in done]
+    scorecard.versions([*rows, *(scorecard.Row(*job) for job in todo)])  # refuses to mix them within a model
     todo.sort(key=lambda job: -job[3])  # the long ones first, so that both cores end together
     start = time.perf_counter()
     with pool(workers) as processes:

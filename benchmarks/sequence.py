@@ -20,7 +20,7 @@ from functools import partial
 import torch
 from torch.nn import functional
 
-from genlib import language, sequence
+from genlib import data, sequence
 from genlib.training import fit, minibatches
 
 ADAM = {"optimizer": partial(torch.optim.Adam, betas=(0.9, 0.95)), "clip": 1.0, "progress": False}
@@ -68,7 +68,7 @@ def mean_kl(truth, model, x: torch.Tensor, mask: torch.Tensor | None = None) -> 
 def chain_gap(seed: int) -> tuple[float, float]:
     """Gap of the LSTM to the entropy rate of a random chain, in nats per symbol, and the seconds it took."""
     torch.manual_seed(seed)
-    chain = language.MarkovChain((1.5 * torch.randn(12, 12, 12).double()).softmax(-1), length=64)
+    chain = data.MarkovChain((1.5 * torch.randn(12, 12, 12).double()).softmax(-1), length=64)
     text, exam = chain.sample((40_000,)), chain.sample((500,))
     lstm = sequence.Recurrent(12, 80, embedding=24)
     start = time.perf_counter()
@@ -80,9 +80,9 @@ def chain_gap(seed: int) -> tuple[float, float]:
 def sentence_scores(seed: int) -> tuple[float, float, float]:
     """Share of grammatical sentences, D_KL per sentence in nats, and the seconds it took."""
     torch.manual_seed(seed)
-    grammar = language.english(kinds=True)
+    grammar = data.english(kinds=True)
     x = grammar.sample((40_000,))
-    mask = language.until_end(x, grammar.end)
+    mask = data.until_end(x, grammar.end)
     writer = sequence.Recurrent(len(grammar.words), 64, embedding=16, end=grammar.end)
 
     def loss(batch):
@@ -93,9 +93,9 @@ def sentence_scores(seed: int) -> tuple[float, float, float]:
     fit(loss, writer, minibatches((x, mask), 96), 2_000, lr=3e-2, **ADAM)
     seconds = time.perf_counter() - start
     written = writer.sample((1_000,), 80)
-    right = grammar.log_prob(written, language.until_end(written, grammar.end)).isfinite().double().mean()
+    right = grammar.log_prob(written, data.until_end(written, grammar.end)).isfinite().double().mean()
     exam = grammar.sample((4_000,))
-    exam_mask = language.until_end(exam, grammar.end)
+    exam_mask = data.until_end(exam, grammar.end)
     kl = mean_kl(grammar, writer, exam, exam_mask)[exam_mask].sum() / len(exam)
     return right.item(), kl.item(), seconds
 
@@ -105,7 +105,7 @@ def prose_run(name: str, seed: int, share: float = 1.0) -> tuple[sequence.Autore
     make, dropout, rows, length, steps, lr = PROSE_RUNS[name]
     torch.manual_seed(seed)
     model = make() if dropout is None else make(dropout=dropout)
-    batches = sequence.stretches(list(language.prose().train.values()), rows, length, 96)
+    batches = sequence.stretches(list(data.prose().train.values()), rows, length, 96)
 
     def window_loss(batch):
         return functional.cross_entropy(model(batch[0])[0].mT, batch[1], ignore_index=-1)
@@ -118,7 +118,7 @@ def prose_run(name: str, seed: int, share: float = 1.0) -> tuple[sequence.Autore
 
 def seeds_table() -> Iterator[str]:
     """The lesson's three training results for seeds 0 to 4."""
-    prose = language.prose()
+    prose = data.prose()
     training = list(prose.train.values())
     six = bits(sequence.NGram(96, 6).fit_counts(training), prose.test)
     yield (
@@ -137,7 +137,7 @@ def seeds_table() -> Iterator[str]:
 
 def prose_table(share: float) -> Iterator[str]:
     """Bits per character of the longer runs, beside the 6-grams."""
-    prose = language.prose()
+    prose = data.prose()
     training = list(prose.train.values())
     yield "| model | parameters | steps | seconds | validation | test |"
     yield "| --- | --- | --- | --- | --- | --- |"

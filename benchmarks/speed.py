@@ -1,11 +1,18 @@
-"""Print how long things take, as a Markdown table: `python benchmarks/speed.py`.
+"""Print how long things take, as a Markdown table: `python benchmarks/speed.py [what ...]`.
 
-Each notebook is run on one core, in a scratch folder, so that nothing in the tree changes. Then the build and each part
-of the tests are timed. Nothing is asserted: a slow machine is no error.
+    notebooks   each notebook on one core, in a scratch folder, so that nothing in the tree changes
+    build       the site, from what is there
+    parts       each part of the tests
+    pages       the tests of each lesson's page in a browser
+    lesson      all that concerns one lesson, flows: make test NB=flows
+    changed     the lessons when nothing changed: make test PART=notebooks CHANGED=1
+
+All of them unless told. Nothing is asserted: a slow machine is no error.
 """
 
 from __future__ import annotations
 
+import argparse
 import os
 import platform
 import shutil
@@ -13,12 +20,16 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 from scripts import execute, test  # noqa: E402
+
+WHAT = ["notebooks", "build", "parts", "pages", "lesson", "changed"]
+LESSON = "flows"
 
 
 def processor() -> str:
@@ -29,7 +40,9 @@ def processor() -> str:
         lines = cpuinfo.read_text(encoding="utf-8").splitlines()
         names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
     elif sys.platform == "darwin":
-        names = [subprocess.check_output(["sysctl", "-n", "machdep.cpu.brand_string"], text=True).strip()]
+        names = [
+            subprocess.check_output(["sysctl", "-n", "machdep.cpu.brand_string"], encoding="utf-8").strip()
+        ]
     return names[0] if names else platform.processor() or platform.machine()
 
 
@@ -60,19 +73,42 @@ def notebook(path: Path) -> tuple[str, float]:
         return timed([sys.executable, "-c", run], **one_core())
 
 
+def rows(what: str) -> Iterator[tuple[str, tuple[str, float]]]:
+    """What was measured, its result and its seconds, row by row."""
+    names = [path.stem for path in execute.choose(ROOT / "notebooks", [])]
+    checks = [sys.executable, "scripts/test.py"]
+    if what == "notebooks":
+        for name in names:
+            yield f"notebook {name}, one core", notebook(ROOT / "notebooks" / f"{name}.ipynb")
+    elif what == "build":
+        yield "build", timed([sys.executable, "scripts/build.py"])
+    elif what == "parts":
+        for part, (about, _) in test.PARTS.items():
+            yield f"test {part}: {about}", timed([*checks, part])
+    elif what == "pages":
+        for name in names:
+            yield f"page of {name}", timed([*checks, "pages", "--lesson", name])
+    elif what == "lesson":
+        yield f"test NB={LESSON}", timed([*checks, "--lesson", LESSON])
+    else:
+        timed([*checks, "notebooks", "--changed"])
+        yield "test PART=notebooks CHANGED=1, nothing changed", timed([*checks, "notebooks", "--changed"])
+
+
 def main() -> None:
     """Measure and print."""
-    rows = [
-        (f"notebook {path.stem}, one core", notebook(path)) for path in execute.choose(ROOT / "notebooks", [])
-    ]
-    rows.append(("build", timed([sys.executable, "scripts/build.py"])))
-    for part, (about, _) in test.PARTS.items():
-        rows.append((f"test {part}: {about}", timed([sys.executable, "scripts/test.py", part])))
-
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("what", nargs="*", help="what to measure, of the list above (default: all)")
+    chosen = parser.parse_args().what or WHAT
+    if unknown := [what for what in chosen if what not in WHAT]:
+        parser.error(f"nothing is called {', '.join(unknown)}; there are: {', '.join(WHAT)}")
     print(f"{processor()}, {os.cpu_count()} cores, Python {platform.python_version()}\n")
     print("| what | result | seconds |\n| --- | --- | ---: |")
-    for what, (result, seconds) in rows:
-        print(f"| {what} | {result} | {seconds:.1f} |")
+    for what in chosen:
+        for name, (result, seconds) in rows(what):
+            print(f"| {name} | {result} | {seconds:.1f} |", flush=True)
 
 
 if __name__ == "__main__":

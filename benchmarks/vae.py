@@ -22,10 +22,9 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from genlib import data, vae
-from genlib.scorecard.images import Scaled, Tilt, network
+from genlib.nets import Scaled, Tilt, perceptron
 from genlib.training import fit, minibatches
 
 LATENT, HIDDEN, STEPS, WARM = 16, 512, 1000, 300
@@ -41,24 +40,19 @@ class Run(NamedTuple):
     test_bound: float
 
 
-def shifted(x: Tensor, share: float = 0.3) -> Tensor:
-    """Move about that share of the images (B, 8, 8) by up to one pixel."""
-    wide = functional.pad(x, (1, 1, 1, 1))
-    moves = [wide[:, i : i + 8, j : j + 8] for i in range(3) for j in range(3)]
-    which = torch.randint(9, (len(x),))
-    which[torch.rand(len(x)) > share] = 4  # the middle one: stay
-    return torch.stack(moves)[which, torch.arange(len(x))]
-
-
 def train(prior: nn.Module, warm: int) -> tuple[vae.VAE, float]:
     """A model of the digits, and the seconds that its training took."""
     images = data.digits().train.images
-    encoder = vae.NormalNet(nn.Sequential(Scaled(), network(64, 2 * LATENT, HIDDEN)))
-    decoder = vae.CategoricalNet(nn.Sequential(network(LATENT, 128, HIDDEN, 0.1), Tilt(images)))
+    guess = perceptron(64, 2 * LATENT, (HIDDEN,), nn.SiLU)
+    tilts = perceptron(LATENT, 128, (HIDDEN,), nn.SiLU, dropout=0.1)
+    for net in (guess, tilts):
+        nn.init.zeros_(net[-1].bias)
+    encoder = vae.NormalNet(nn.Sequential(Scaled(), guess))
+    decoder = vae.CategoricalNet(nn.Sequential(tilts, Tilt(images)))
     model, step = vae.VAE(encoder, decoder, prior), itertools.count(1)
 
     def loss(x: Tensor) -> Tensor:
-        return model.loss(shifted(x), min(1.0, next(step) / warm) if warm else 1.0)
+        return model.loss(data.shifted(x), min(1.0, next(step) / warm) if warm else 1.0)
 
     start = time.perf_counter()
     fit(loss, model, minibatches(images, 100), STEPS, lr=1.5e-2, progress=False)

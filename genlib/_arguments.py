@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import TypeVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 T = TypeVar("T")
 
@@ -42,6 +42,14 @@ def not_negative(name: str, value: object) -> Tensor | float:
     return value
 
 
+def share(name: str, value: object) -> float:
+    """Return `value` as a float from 0 to 1, 1 excluded."""
+    number = float(not_negative(name, value))
+    if number >= 1:
+        raise ValueError(f"{name} must lie in [0, 1), got {value!r}")
+    return number
+
+
 def one_of(name: str, value: object, choices: Mapping[str, T]) -> T:
     """Return the choice that `value` names."""
     if not isinstance(value, str) or value not in choices:
@@ -59,11 +67,10 @@ def sample_count(shape: object) -> int:
 def real_tensor(name: str, value: object, *, like: Tensor | None = None) -> Tensor:
     """Return `value` as a floating-point tensor without NaN or infinity, on the device and in the dtype of `like`."""
     try:
-        tensor = (
-            torch.as_tensor(value)
-            if like is None
-            else torch.as_tensor(value, dtype=like.dtype, device=like.device)
-        )
+        if like is None:
+            tensor = value if isinstance(value, Tensor) else torch.as_tensor(value)
+        else:
+            tensor = torch.as_tensor(value, dtype=like.dtype, device=like.device)
     except (TypeError, ValueError, RuntimeError) as error:
         raise ValueError(f"{name} must hold numbers, got {value!r}") from error
     if tensor.is_complex():
@@ -168,6 +175,46 @@ def batch(name: str, x: object, event_shape: Sequence[object]) -> Tensor:
     if not holds(torch.isfinite(x).all()):
         raise ValueError(f"{name} must hold finite numbers, got NaN or infinity in {_shown(x)}")
     return x
+
+
+def same_shape(name: str, value: object, x: Tensor) -> Tensor:
+    """Return what a function of the batch `x` gave, after checking that it is a tensor of the batch's shape."""
+    if not isinstance(value, Tensor) or value.shape != x.shape:
+        got = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
+        raise ValueError(f"{name} must return shape {tuple(x.shape)}, got {got}")
+    return value
+
+
+def falling(name: str, levels: object) -> Tensor:
+    """Return `levels` as a tensor (L,) of its own, after checking that they fall and stay above 0."""
+    levels = real_tensor(name, levels)
+    if levels.ndim != 1 or not len(levels):
+        raise ValueError(f"{name} must have shape (L,) with L at least 1, got {tuple(levels.shape)}")
+    if not (levels > 0).all() or not (levels.diff() < 0).all():
+        raise ValueError(f"{name} must fall and stay above 0, got {levels.tolist()}")
+    return levels.clone()
+
+
+def vectors(name: str, x: object) -> Tensor:
+    """Return `x` after checking that it is a batch (B, *E) of finite real numbers, E not empty."""
+    if isinstance(x, Tensor) and x.ndim < 2:
+        raise ValueError(f"{name} must have shape (B, *E) with at least two dimensions, got {tuple(x.shape)}")
+    return batch(name, x, (...,))
+
+
+def same_dtype(name: str, x: object, model: object) -> None:
+    """Raise ValueError if `x` holds real numbers in another dtype than the parameters of a module do."""
+    own = next(model.parameters(), None) if isinstance(model, nn.Module) else None
+    if own is not None and isinstance(x, Tensor) and x.is_floating_point() and x.dtype != own.dtype:
+        raise ValueError(f"{name} must be in {own.dtype} as the model is, got {x.dtype}")
+
+
+def gradients(name: str) -> None:
+    """Raise RuntimeError where torch forbids the gradients that `name` needs."""
+    if torch.is_inference_mode_enabled():
+        raise RuntimeError(
+            f"{name} needs gradients, which torch.inference_mode() forbids: use torch.no_grad() instead"
+        )
 
 
 def holds(condition: Tensor) -> bool:

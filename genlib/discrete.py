@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from genlib import _arguments as check
+from genlib import _arguments as require
 
 
 def entropy(p: Tensor) -> Tensor:
@@ -16,7 +16,7 @@ def entropy(p: Tensor) -> Tensor:
     Raises:
         ValueError: `p` holds negative or non-finite numbers or does not sum to 1 over the last dimension.
     """
-    p = check.probabilities("p", p)
+    p = require.probabilities("p", p)
     return -(p * _where_possible(p, p).log()).sum(-1)
 
 
@@ -53,11 +53,11 @@ def smoothed(counts: Tensor, alpha: float) -> Tensor:
     Raises:
         ValueError: a count is negative or not finite, alpha is negative, or nothing was counted and alpha is 0.
     """
-    counts = check.real_tensor("counts", counts)
+    counts = require.real_tensor("counts", counts)
     if counts.ndim == 0 or counts.shape[-1] == 0 or (counts < 0).any():
         raise ValueError(f"counts must be a tensor (..., K) without negative numbers, got {counts}")
     if alpha != 0:
-        alpha = check.positive("alpha", alpha)
+        alpha = require.positive("alpha", alpha)
     total = counts.sum(-1, keepdim=True) + alpha * counts.shape[-1]
     if (total == 0).any():
         raise ValueError("alpha must be above 0 where counts are all zero, got 0")
@@ -77,7 +77,7 @@ def inverse_cdf(probs: Tensor, u: Tensor) -> Tensor:
     Raises:
         ValueError: `probs` is no distribution or a number of `u` lies outside [0, 1).
     """
-    probs, u = check.probabilities("probs", probs), check.real_tensor("u", u)
+    probs, u = require.probabilities("probs", probs), require.real_tensor("u", u)
     if ((u < 0) | (u >= 1)).any():
         raise ValueError(f"u must lie in [0, 1), got values from {u.min().item()} to {u.max().item()}")
     if u.shape[max(u.ndim - probs.ndim + 1, 0) :] != probs.shape[:-1]:
@@ -102,8 +102,8 @@ class Softmax(nn.Module):
 
     def __init__(self, categories: int, event_shape: Sequence[int] = ()) -> None:
         super().__init__()
-        self.categories = check.whole_number("categories", categories)
-        self.event_shape = torch.Size(check.whole_number("event_shape", size) for size in event_shape)
+        self.categories = require.whole_number("categories", categories)
+        self.event_shape = torch.Size(require.whole_number("event_shape", size) for size in event_shape)
         self.logits = nn.Parameter(torch.zeros(*self.event_shape, self.categories))
 
     @property
@@ -113,7 +113,7 @@ class Softmax(nn.Module):
 
     def log_prob(self, x: Tensor) -> Tensor:
         """Log-probability in nats of whole numbers 0 … K − 1, (B, *E) → (B,)."""
-        x = check.symbols("x", x, self.event_shape, self.categories)
+        x = require.symbols("x", x, self.event_shape, self.categories)
         log_q = self.logits.log_softmax(-1).reshape(-1, self.categories)  # (D, K), D entries in an example
         entries = x.reshape(*x.shape[: x.ndim - len(self.event_shape)], len(log_q))  # (B, D)
         return log_q[torch.arange(len(log_q), device=x.device), entries].sum(-1)
@@ -125,7 +125,7 @@ class Softmax(nn.Module):
     @torch.no_grad()
     def sample(self, shape: Sequence[int], *, generator: torch.Generator | None = None) -> Tensor:
         """Draw by inverse CDF, (n,) → (n, *E) int64."""
-        n = check.sample_count(shape)
+        n = require.sample_count(shape)
         like = {"device": self.logits.device, "dtype": self.logits.dtype}
         u = torch.rand((n, *self.event_shape), generator=generator, **like)
         return inverse_cdf(self.probs, u)
@@ -133,7 +133,7 @@ class Softmax(nn.Module):
     @torch.no_grad()
     def fit_counts(self, x: Tensor, alpha: float = 0.0) -> Softmax:
         """Set the logits to the smoothed frequencies of `x` (B, *E); with alpha = 0 that is maximum likelihood."""
-        x = check.symbols("x", x, self.event_shape, self.categories)
+        x = require.symbols("x", x, self.event_shape, self.categories)
         if x.ndim != 1 + len(self.event_shape):
             raise ValueError(f"x must have shape (B, *{tuple(self.event_shape)}), got {tuple(x.shape)}")
         counts = nn.functional.one_hot(x, self.categories).sum(0)  # (*E, K)
@@ -152,10 +152,15 @@ class NaiveBayes(nn.Module):
 
     def __init__(self, categories: int, event_shape: Sequence[int], classes: int) -> None:
         super().__init__()
-        self.prior = Softmax(check.whole_number("classes", classes))
+        self.prior = Softmax(require.whole_number("classes", classes))
         self.likelihoods = nn.ModuleList(
             Softmax(categories, event_shape) for _ in range(self.prior.categories)
         )
+
+    @property
+    def event_shape(self) -> torch.Size:
+        """Shape E of one example."""
+        return self.likelihoods[0].event_shape
 
     def log_joint(self, x: Tensor) -> Tensor:
         """log p(x, y) in nats for every label y, (B, *E) → (B, C)."""
@@ -187,8 +192,8 @@ class NaiveBayes(nn.Module):
         Raises:
             ValueError: `x` and `y` differ in length, or a label has no example and alpha is 0. Nothing is changed then.
         """
-        y = check.symbols("y", y, (), self.prior.categories)
-        x = check.symbols("x", x, self.likelihoods[0].event_shape, self.likelihoods[0].categories)
+        y = require.symbols("y", y, (), self.prior.categories)
+        x = require.symbols("x", x, self.likelihoods[0].event_shape, self.likelihoods[0].categories)
         if len(x) != len(y):
             raise ValueError(f"y must hold one label for each of the {len(x)} rows of x, got {len(y)}")
         smoothed(
@@ -207,7 +212,7 @@ def _where_possible(p: Tensor, value: Tensor) -> Tensor:
 
 def _pair(p: Tensor, q: Tensor) -> tuple[Tensor, Tensor]:
     """Check two distributions over the same K symbols."""
-    p, q = check.probabilities("p", p), check.probabilities("q", q)
+    p, q = require.probabilities("p", p), require.probabilities("q", q)
     if p.shape[-1] != q.shape[-1]:
         raise ValueError(f"p and q must be over the same symbols, got K = {p.shape[-1]} and {q.shape[-1]}")
     try:

@@ -6,9 +6,8 @@ takes the example for a real one.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from functools import partial
 from types import MappingProxyType
 from typing import NamedTuple
 
@@ -16,8 +15,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import logsigmoid
 
-from genlib import _arguments as check
-from genlib.training import RunningMean, endless, half_wave, progress_bar, trainable
+from genlib import _arguments as require
+from genlib._random import normal
+from genlib._shapes import evaluating, like_parameters
+from genlib.training import History, Player, play, trainable
 
 
 class Loss(NamedTuple):
@@ -34,6 +35,26 @@ class Loss(NamedTuple):
     generator: Callable
 
 
+def _surprise_of_real(f: Tensor) -> Tensor:
+    """−log D."""
+    return -logsigmoid(f)
+
+
+def _surprise_of_fake(f: Tensor) -> Tensor:
+    """−log(1 − D)."""
+    return -logsigmoid(-f)
+
+
+def _minus_surprise_of_fake(f: Tensor) -> Tensor:
+    """log(1 − D)."""
+    return logsigmoid(-f)
+
+
+def _square_to_one(f: Tensor) -> Tensor:
+    """(f − 1)²."""
+    return (f - 1) ** 2
+
+
 #: The losses by name. With D = sigmoid(f), logsigmoid(f) is log D and logsigmoid(−f) is log(1 − D).
 #:
 #: - "minimax" and "non-saturating": Goodfellow et al. 2014, arXiv:1406.2661.
@@ -41,10 +62,10 @@ class Loss(NamedTuple):
 #: - "wasserstein": Arjovsky et al. 2017, arXiv:1701.07875.
 LOSSES = MappingProxyType(
     {
-        "minimax": Loss(lambda f: -logsigmoid(f), lambda f: -logsigmoid(-f), lambda f: logsigmoid(-f)),
-        "non-saturating": Loss(lambda f: -logsigmoid(f), lambda f: -logsigmoid(-f), lambda f: -logsigmoid(f)),
-        "least-squares": Loss(lambda f: (f - 1) ** 2, lambda f: f**2, lambda f: (f - 1) ** 2),
-        "wasserstein": Loss(lambda f: -f, lambda f: f, lambda f: -f),
+        "minimax": Loss(_surprise_of_real, _surprise_of_fake, _minus_surprise_of_fake),
+        "non-saturating": Loss(_surprise_of_real, _surprise_of_fake, _surprise_of_real),
+        "least-squares": Loss(_square_to_one, torch.square, _square_to_one),
+        "wasserstein": Loss(torch.neg, torch.positive, torch.neg),
     }
 )
 
@@ -118,12 +139,13 @@ class GAN(nn.Module):
     ) -> None:
         super().__init__()
         self.generator, self.critic = generator, critic
-        self.latent = check.whole_number("latent", latent)
-        self.pays: Loss = check.one_of("loss", loss, LOSSES)
-        self.penalty = check.one_of("penalty", penalty, PENALTIES)
+        self.latent = require.whole_number("latent", latent)
+        self.pays: Loss = require.one_of("loss", loss, LOSSES)
+        self.penalty = require.one_of("penalty", penalty, PENALTIES)
 
     def value(self, x: Tensor) -> Tensor:
         """The critic's f(x), (B, *E) → (B,); with the first two losses sigmoid(f) is the probability of real."""
+        require.same_dtype("x", x, self.critic)
         f = self.critic(x)
         if f.shape not in ((len(x),), (len(x), 1)):
             raise ValueError(f"critic must return shape ({len(x)},) or ({len(x)}, 1), got {tuple(f.shape)}")
@@ -145,7 +167,7 @@ class GAN(nn.Module):
             raise ValueError(
                 f"real and fake must have one shape, got {tuple(real.shape)} and {tuple(fake.shape)}"
             )
-        check.not_negative("weight", weight)
+        require.not_negative("weight", weight)
         f_real, f_fake = self.value(torch.cat([real, fake])).chunk(2)
         loss = self.pays.real(f_real) + self.pays.fake(f_fake)
         return loss + weight * self.penalty(self.value, real, fake) if weight else loss
@@ -154,31 +176,21 @@ class GAN(nn.Module):
         """What the generator makes small, for its samples, (B, *E) → (B,)."""
         return self.pays.generator(self.value(_batch("fake", fake)))
 
-    def rsample(self, shape: Sequence[int]) -> Tensor:
+    @property
+    def event_shape(self) -> torch.Size:
+        """Shape E of one sample."""
+        with evaluating(self.generator):
+            return self.generator(like_parameters(self).new_zeros(1, self.latent)).shape[1:]
+
+    def rsample(self, shape: Sequence[int], *, generator: torch.Generator | None = None) -> Tensor:
         """Draw G(z) with a gradient, (n,) → (n, *E)."""
-        like = next(self.parameters())
-        z = torch.randn(check.sample_count(shape), self.latent, device=like.device, dtype=like.dtype)
+        z = normal((require.sample_count(shape), self.latent), like_parameters(self), generator)
         return self.generator(z)
 
     @torch.no_grad()
-    def sample(self, shape: Sequence[int]) -> Tensor:
+    def sample(self, shape: Sequence[int], *, generator: torch.Generator | None = None) -> Tensor:
         """Draw G(z), (n,) → (n, *E)."""
-        return self.rsample(shape)
-
-
-@dataclass
-class History:
-    """What a run of `fit` left behind, one entry a step.
-
-    Attributes:
-        critic: mean of the critic's loss, penalty included, in its last update of the step.
-        generator: mean of the generator's loss.
-        interrupted: True when the reader stopped the run; the model then holds what was learnt so far.
-    """
-
-    critic: list[float] = field(default_factory=list, repr=False)
-    generator: list[float] = field(default_factory=list, repr=False)
-    interrupted: bool = False
+        return self.rsample(shape, generator=generator)
 
 
 def fit(
@@ -212,109 +224,74 @@ def fit(
         betas: how slowly Adam forgets the gradients and their squares. The first is momentum; it makes two players who
             circle each other circle wider.
         average: decay in (0, 1) of a running average of the generator's weights, which it holds at the end; see
-            `genlib.training.fit`.
-        floor: both rates fall along half a cosine wave, but not below this share of their start: 0 lets them fall to
-            0, and 1 keeps them constant. Above 0 the players never come to rest, so combine it with an average.
+            `genlib.training.RunningMean`.
+        floor: both rates fall along half a cosine wave, but not below this share of their start; see
+            `genlib.training.play`. Above 0 the players never come to rest, so combine it with an average.
         after: called with k after step k = 1, 2, …, for instance to keep samples; the weights are then the raw ones.
         progress: show a bar; it goes to the terminal or the notebook, and vanishes at the end.
 
     Returns:
-        The history of the run. An interrupt (Ctrl-C, or the stop button) ends the run early and returns it too.
+        The history of the run, of the players "critic" and "generator". An interrupt (Ctrl-C, or the stop button) ends
+        the run early and returns it too.
 
     Raises:
         ValueError: a setting is out of range, or there are no batches.
         RuntimeError: a loss, its gradient or a sample is not finite. The message names the player and the step, counted
             from 1, and the model holds what it had learnt before.
     """
-    steps, critic_steps = check.whole_number("steps", steps), check.whole_number("critic_steps", critic_steps)
-    lr = check.positive("lr", lr)
-    critic_lr = lr if critic_lr is None else check.positive("critic_lr", critic_lr)
-    limit = None if clip is None else check.positive("clip", clip)
-    if not 0 <= float(check.not_negative("floor", floor)) <= 1:
-        raise ValueError(f"floor must lie between 0 and 1, got {floor}")
-    weights = _falling(weight)
-    generator = _Player("generator", model.generator, lr, betas)
-    critic = _Player("critic", model.critic, critic_lr, betas)
-    mean = None if average is None else RunningMean(generator.parameters, average)
-    feed, history = endless(batches, generator.parameters[0].device), History()
-    bar = progress_bar(steps, progress)
-    try:
-        for k in bar:
-            rate, when = max(half_wave(k / steps), floor), f"step {k + 1} of {steps}"
-            for _ in range(critic_steps):
-                real = _batch("real", next(feed))
-                fake = _finite(model.sample((len(real),)), when)
-                loss = model.critic_loss(real, fake, weights(k / max(steps - 1, 1))).mean()
-                critic_paid = critic.move(loss, rate, when)
-                if limit is not None:
-                    critic.cut(limit)
-            # New samples, because the critic has just learnt the others.
-            fake = _finite(model.rsample((len(real),)), when)
-            loss = model.generator_loss(fake).mean()
-            history.generator.append(generator.move(loss, rate, when))
-            history.critic.append(critic_paid)
-            if mean is not None:
-                mean.update(k)
-            if after is not None:
-                after(k + 1)
-    except KeyboardInterrupt:
-        history.interrupted = True
-    finally:
-        bar.close()
-        if mean is not None:
-            mean.hand_over()
-    return history
+    steps, weights = require.whole_number("steps", steps), _falling(weight)
+    critic_lr = lr if critic_lr is None else require.positive("critic_lr", critic_lr)
+    adam = partial(torch.optim.Adam, betas=betas, fused=True)
+
+    def critic_loss(real: Tensor, k: int) -> Tensor:
+        fake = _finite(model.sample((len(_batch("real", real)),)), k, steps)
+        return model.critic_loss(real, fake, weights(k / max(steps - 1, 1)))
+
+    def generator_loss(real: Tensor, k: int) -> Tensor:
+        # new samples, because the critic has just learnt the others
+        return model.generator_loss(_finite(model.rsample((len(real),)), k, steps))
+
+    critic = Player(
+        "critic",
+        model.critic,
+        critic_loss,
+        lr=critic_lr,
+        optimizer=adam,
+        updates=require.whole_number("critic_steps", critic_steps),
+        then=None if clip is None else partial(_cut, model.critic, require.positive("clip", clip)),
+    )
+    generator = Player("generator", model.generator, generator_loss, lr=lr, optimizer=adam, average=average)
+    return play([critic, generator], batches, steps, floor=floor, after=after, progress=progress)
 
 
-class _Player:
-    """One of the two: its parameters, and the optimiser that moves them and no others."""
-
-    def __init__(self, name: str, model: nn.Module, lr: float, betas: tuple[float, float]) -> None:
-        self.name, self.lr, self.parameters = name, lr, trainable(model)
-        self.optimizer = torch.optim.Adam(self.parameters, lr=lr, betas=betas, fused=True)
-
-    def move(self, loss: Tensor, rate: float, when: str) -> float:
-        """Take one step down the loss, at `rate` times the learning rate, and return the loss."""
-        paid = loss.item()
-        if not math.isfinite(paid):
-            raise RuntimeError(f"the {self.name}'s loss is {paid} at {when}")
-        self.optimizer.zero_grad()
-        loss.backward(inputs=self.parameters)
-        norm = nn.utils.clip_grad_norm_(self.parameters, math.inf).item()
-        if not math.isfinite(norm):
-            raise RuntimeError(f"the norm of the {self.name}'s gradient is {norm} at {when}")
-        self.optimizer.param_groups[0]["lr"] = rate * self.lr
-        self.optimizer.step()
-        return paid
-
-    @torch.no_grad()
-    def cut(self, limit: float) -> None:
-        """Cut all parameters to [−limit, limit]."""
-        for parameter in self.parameters:
-            parameter.clamp_(-limit, limit)
+@torch.no_grad()
+def _cut(critic: nn.Module, limit: float) -> None:
+    """Cut the parameters that learn to [−limit, limit]."""
+    for parameter in trainable(critic):
+        parameter.clamp_(-limit, limit)
 
 
-def _finite(fake: Tensor, when: str) -> Tensor:
+def _finite(fake: Tensor, k: int, steps: int) -> Tensor:
     """Return the generator's samples after checking that they are finite."""
-    if not check.holds(torch.isfinite(fake).all()):
-        raise RuntimeError(f"the generator's samples are not finite at {when}")
+    if not require.holds(torch.isfinite(fake).all()):
+        raise RuntimeError(f"the generator's samples are not finite at step {k + 1} of {steps}")
     return fake
 
 
 def _falling(weight: float | tuple[float, float]) -> Callable[[float], float]:
     """Return the weight as a function of the share of the run that is done."""
     if not isinstance(weight, tuple | list):
-        constant = float(check.not_negative("weight", weight))
+        constant = float(require.not_negative("weight", weight))
         return lambda done: constant
     if len(weight) != 2:
         raise ValueError(f"weight must be a number, or the first and the last of a run, got {weight!r}")
-    first, last = (check.positive("weight", end) for end in weight)
+    first, last = (require.positive("weight", end) for end in weight)
     return lambda done: first * (last / first) ** done
 
 
 def _batch(name: str, x: object) -> Tensor:
     """Return x after checking that it is a batch (B, *E) of finite real numbers, B at least 1."""
-    x = check.batch(name, x, (...,)) if isinstance(x, Tensor) and x.ndim > 1 else check.batch(name, x, ())
+    x = require.batch(name, x, (...,)) if isinstance(x, Tensor) and x.ndim > 1 else require.batch(name, x, ())
     if not x.numel():
         raise ValueError(f"{name} must hold at least one example, got shape {tuple(x.shape)}")
     return x

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import numbers
+import statistics
 import warnings
 from collections.abc import Callable
 from typing import NamedTuple
@@ -12,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from genlib import _arguments as check
+from genlib import _arguments as require
 from genlib.data import Source
 
 Metric = Callable[[Tensor, Tensor], float]
@@ -63,7 +64,7 @@ def estimate(values: Tensor) -> Estimate:
     Raises:
         ValueError: `values` is not of shape (n,) with n ≥ 2, or holds NaN.
     """
-    values = check.events("values", values, ()).detach().double()
+    values = require.events("values", values, ()).detach().double()
     if values.ndim != 1 or len(values) < 2:
         raise ValueError(f"values must have shape (n,) with n at least 2, got {tuple(values.shape)}")
     return Estimate(values.mean().item(), (values.std() / math.sqrt(len(values))).item())
@@ -84,7 +85,7 @@ def kl_to_truth(
     Raises:
         ValueError: n < 2, the truth is no `Source`, or the model has no ``log_prob``, returns another shape or NaN.
     """
-    n = check.whole_number("n", n, least=2)
+    n = require.whole_number("n", n, least=2)
     if not isinstance(truth, Source):
         raise ValueError(f"truth must be a Source, got {type(truth).__name__}")
     if not callable(getattr(model, "log_prob", None)):
@@ -105,7 +106,7 @@ def bits_per_dim(nats: float | Tensor, dims: int) -> float | Tensor:
     Raises:
         ValueError: dims is not a whole number of at least 1.
     """
-    return nats / (check.whole_number("dims", dims) * math.log(2))
+    return nats / (require.whole_number("dims", dims) * math.log(2))
 
 
 def modes(x: Tensor, centres: Tensor, scale: float, radius: float = 3.0) -> Modes:
@@ -122,11 +123,11 @@ def modes(x: Tensor, centres: Tensor, scale: float, radius: float = 3.0) -> Mode
     Raises:
         ValueError: wrong shapes, NaN, or a scale or radius that is not above 0.
     """
-    x, centres = check.points("x", x), check.points("centres", centres)
+    x, centres = require.points("x", x), require.points("centres", centres)
     if x.shape[1] != centres.shape[1]:
         raise ValueError(f"centres must have D = {x.shape[1]} like x, got D = {centres.shape[1]}")
     distance, nearest = _distances(x, centres.to(x)).min(-1)  # (n,), (n,)
-    good = distance <= check.positive("radius", radius) * check.positive("scale", scale)
+    good = distance <= require.positive("radius", radius) * require.positive("scale", scale)
     counts = torch.bincount(nearest[good], minlength=len(centres))
     return Modes(counts, int((counts > 0).sum()), good.double().mean().item())
 
@@ -150,7 +151,7 @@ def mmd(x: Tensor, y: Tensor, bandwidth: float | None = None) -> float:
         bandwidth = torch.pdist(y[:2000]).median().item() if len(y) > 1 else 0.0
         if bandwidth == 0:
             raise ValueError("bandwidth must be given where the points of y coincide, got None")
-    widths = check.positive("bandwidth", bandwidth) * x.new_tensor([0.25, 0.5, 1.0, 2.0, 4.0])
+    widths = require.positive("bandwidth", bandwidth) * x.new_tensor([0.25, 0.5, 1.0, 2.0, 4.0])
 
     def mean_kernel(a: Tensor, b: Tensor) -> Tensor:
         squared = _distances(a, b) ** 2  # (n, m)
@@ -181,7 +182,7 @@ def sliced_wasserstein(
     x, y = _samples(x, y)
     if len(x) != len(y):
         raise ValueError(f"y must hold as many points as x, {len(x)}, got {len(y)}")
-    count = check.whole_number("directions", directions)
+    count = require.whole_number("directions", directions)
     device = x.device if generator is None else generator.device
     theta = torch.randn((x.shape[1], count), generator=generator, device=device).to(x)  # (D, S)
     theta = theta / torch.linalg.vector_norm(theta, dim=0)
@@ -213,7 +214,7 @@ def classifier_two_sample(x: Tensor, y: Tensor, seed: int = 0) -> TwoSampleTest:
     x, y = _samples(x, y)
     if len(x) != len(y) or len(x) < 20:
         raise ValueError(f"x and y must hold equally many points, at least 20, got {len(x)} and {len(y)}")
-    seed = check.whole_number("seed", seed, least=0)
+    seed = require.whole_number("seed", seed, least=0)
     points = torch.cat([x, y]).cpu().numpy()
     labels = np.arange(2).repeat(len(x))
     seen, held_out, seen_labels, answers = train_test_split(
@@ -226,6 +227,21 @@ def classifier_two_sample(x: Tensor, y: Tensor, seed: int = 0) -> TwoSampleTest:
         judge.fit(seen, seen_labels)
     right = judge.predict(held_out) == answers
     return TwoSampleTest(float(right.mean()), float(binom.sf(right.sum() - 1, len(right), 0.5)))
+
+
+def told_apart(x: Tensor, y: Tensor, judges: int = 3) -> float:
+    """Mean accuracy of the classifiers of `classifier_two_sample` with seeds 0, 1, …; near 0.5 when x and y are alike.
+
+    Args:
+        x: (n, D) sample.
+        y: (n, D) sample of the same size.
+        judges: how many classifiers.
+
+    Raises:
+        ValueError: as in `classifier_two_sample`, or no judge.
+    """
+    seeds = range(require.whole_number("judges", judges))
+    return statistics.fmean(classifier_two_sample(x, y, seed).accuracy for seed in seeds)
 
 
 def precision_recall(x: Tensor, y: Tensor, k: int = 3) -> PrecisionRecall:
@@ -244,7 +260,7 @@ def precision_recall(x: Tensor, y: Tensor, k: int = 3) -> PrecisionRecall:
         ValueError: wrong shapes, NaN, or k is not from 1 to the smaller size less 1.
     """
     x, y = _samples(x, y)
-    if check.whole_number("k", k) >= min(len(x), len(y)):
+    if require.whole_number("k", k) >= min(len(x), len(y)):
         raise ValueError(
             f"k must be less than the {min(len(x), len(y))} points of the smaller sample, got {k}"
         )
@@ -283,8 +299,8 @@ def compare(
     Raises:
         ValueError: wrong shapes, NaN, repeats < 2, too few true data, or a metric that returns no number.
     """
-    x = check.points("x", x)
-    repeats = check.whole_number("repeats", repeats, least=2)
+    x = require.points("x", x)
+    repeats = require.whole_number("repeats", repeats, least=2)
     pairs = [_true_pair(truth, len(x), generator) for _ in range(repeats)]
     floor = [metric(a, b) for a, b in pairs]
     value = [metric(x, b) for _, b in pairs]
@@ -299,7 +315,7 @@ def _true_pair(truth: Source | Tensor, n: int, generator: torch.Generator | None
     """Two independent true samples (n, D): fresh draws, or disjoint random parts of the data."""
     if isinstance(truth, Source):
         return truth.sample((n,), generator=generator), truth.sample((n,), generator=generator)
-    data = check.points("truth", truth)
+    data = require.points("truth", truth)
     if len(data) < 2 * n:
         raise ValueError(f"truth must hold at least {2 * n} points for two samples of {n}, got {len(data)}")
     device = data.device if generator is None else generator.device
@@ -314,7 +330,7 @@ def _distances(a: Tensor, b: Tensor) -> Tensor:
 
 def _samples(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
     """Check two samples of points in the same space."""
-    x, y = check.points("x", x), check.points("y", y)
+    x, y = require.points("x", x), require.points("y", y)
     if x.shape[1] != y.shape[1]:
         raise ValueError(f"y must have D = {x.shape[1]} like x, got D = {y.shape[1]}")
     return x, y.to(x)

@@ -16,9 +16,9 @@ from cycler import cycler
 from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
-from torch import Tensor
+from torch import Tensor, nn
 
-from genlib import _arguments as check
+from genlib import _arguments as require
 from genlib.data import Box, lattice
 from genlib.training import History
 
@@ -72,7 +72,7 @@ def bars(ax: Axes, groups: Mapping[str, Tensor], symbols: Sequence[str]) -> Axes
     width, place = 0.8 / len(groups), np.arange(len(symbols))
     colours = (BLUE, ORANGE, GREEN, PURPLE)
     for i, (name, probs) in enumerate(groups.items()):
-        height = check.probabilities(name, probs).detach().cpu().numpy()
+        height = require.probabilities(name, probs).detach().cpu().numpy()
         if height.shape != (len(symbols),):
             raise ValueError(f"{name} must have shape ({len(symbols)},), got {tuple(height.shape)}")
         middle = place + (i - (len(groups) - 1) / 2) * width
@@ -107,7 +107,8 @@ def density(
     if not callable(getattr(model, "log_prob", None)):
         raise ValueError(f"model must have a method log_prob, got {type(model).__name__}")
     with torch.no_grad():
-        cells = lattice(box, size).float().to(device)
+        own = next(model.parameters(), None) if isinstance(model, nn.Module) else None
+        cells = lattice(box, size).to(device, torch.get_default_dtype() if own is None else own.dtype)
         p = torch.cat([model.log_prob(part) for part in cells.split(16384)]).exp().cpu().numpy()  # (size²,)
     image = ax.imshow(
         p.reshape(size, size), origin="lower", extent=(*box[0], *box[1]), interpolation="bilinear"
@@ -122,7 +123,7 @@ def points(ax: Axes, x: Tensor, box: Box, label: str | None = None, colour: str 
     Raises:
         ValueError: `x` is not of shape (n, 2) or not finite.
     """
-    x = check.points("x", x).detach().cpu().numpy()
+    x = require.points("x", x).detach().cpu().numpy()
     if x.shape[1] != 2:
         raise ValueError(f"x must have shape (n, 2), got {tuple(x.shape)}")
     ax.scatter(x[:, 0], x[:, 1], s=4, alpha=0.5, color=colour, linewidths=0, label=label)
@@ -153,7 +154,7 @@ def field(
     """
     feet = lattice(box, size).float()  # (size², 2)
     with torch.no_grad():
-        arrows = check.points("score(x)", score(feet)).cpu()
+        arrows = require.points("score(x)", score(feet)).cpu()
         if arrows.shape != feet.shape:
             raise ValueError(f"score must return shape {tuple(feet.shape)}, got {tuple(arrows.shape)}")
         if under is not None:
@@ -196,12 +197,12 @@ def bent_grid(
     Raises:
         ValueError: reach is not above 0, lines < 2, or g returns another shape.
     """
-    reach = check.positive("reach", reach)
+    reach = require.positive("reach", reach)
     along = torch.linspace(-reach, reach, 241)
-    across = torch.linspace(-reach, reach, check.whole_number("lines", lines, 2))
+    across = torch.linspace(-reach, reach, require.whole_number("lines", lines, 2))
     grid = torch.cartesian_prod(across, along)  # (lines · 241, 2), one line after the other
     with torch.no_grad():
-        bent = [check.points("g(z)", g(z)) for z in (grid, grid.flip(1))]
+        bent = [require.points("g(z)", g(z)) for z in (grid, grid.flip(1))]
     for x in bent:
         if x.shape != grid.shape:
             raise ValueError(f"g must return shape {tuple(grid.shape)}, got {tuple(x.shape)}")
@@ -309,11 +310,11 @@ def images(sheet: Tensor, columns: int = 8, levels: int = 16, rows: Sequence[str
     Raises:
         ValueError: wrong shape, NaN, columns < 1, or not one name a row.
     """
-    sheet = check.real_tensor("sheet", sheet).detach().cpu().numpy()
+    sheet = require.real_tensor("sheet", sheet).detach().cpu().numpy()
     if sheet.ndim != 3 or 0 in sheet.shape:
         raise ValueError(f"sheet must have shape (n, H, W), got {tuple(sheet.shape)}")
-    check.positive("levels", levels)
-    columns = min(check.whole_number("columns", columns), len(sheet))
+    require.positive("levels", levels)
+    columns = min(require.whole_number("columns", columns), len(sheet))
     count = -(-len(sheet) // columns)
     if rows is not None and len(rows) != count:
         raise ValueError(f"rows must hold {count} names, got {len(rows)}")

@@ -6,13 +6,15 @@ sequences, and into samples; `NGram`, `Recurrent` and `Transformer` say what the
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from genlib import _arguments as check
+from genlib import _arguments as require
+from genlib._shapes import like_parameters
 from genlib.discrete import inverse_cdf
 
 
@@ -34,13 +36,13 @@ def truncate(
     Raises:
         ValueError: an argument is out of range.
     """
-    log_q = (logits / check.positive("temperature", temperature)).log_softmax(-1)
+    log_q = (logits / require.positive("temperature", temperature)).log_softmax(-1)
     if top_k is not None:
-        k = min(check.whole_number("top_k", top_k), log_q.shape[-1])
+        k = min(require.whole_number("top_k", top_k), log_q.shape[-1])
         kept = log_q.topk(k, -1).indices
         log_q = torch.full_like(log_q, -torch.inf).scatter(-1, kept, log_q.gather(-1, kept)).log_softmax(-1)
     if top_p is not None:
-        if check.positive("top_p", top_p) > 1:
+        if require.positive("top_p", top_p) > 1:
             raise ValueError(f"top_p must lie in (0, 1], got {top_p}")
         if top_p == 1:
             return log_q
@@ -61,24 +63,50 @@ class Autoregressive(nn.Module):
     Args:
         vocabulary: V, the number of symbols.
         end: the symbol that ends a sequence; None for sequences that are cut off at some length.
+        length: L, the most symbols that `sample` draws unless it is told another number.
+
+    Attributes:
+        event_shape: (L,). Sequences may be shorter or longer; they are told apart from others by their symbols alone.
     """
 
-    def __init__(self, vocabulary: int, end: int | None = None) -> None:
+    def __init__(self, vocabulary: int, end: int | None = None, length: int = 200) -> None:
         super().__init__()
-        self.vocabulary = check.whole_number("vocabulary", vocabulary)
-        if end is not None and check.whole_number("end", end, 0) >= self.vocabulary:
+        self.event_shape = torch.Size([require.whole_number("length", length)])
+        self.vocabulary = require.whole_number("vocabulary", vocabulary)
+        if end is not None and require.whole_number("end", end, 0) >= self.vocabulary:
             raise ValueError(f"end must lie between 0 and {self.vocabulary - 1}, got {end}")
         self.end = end
+        self.about: nn.Linear | None = None  # what a condition says, in the space of the symbols' vectors
+        self.told: Tensor | None = None
+
+    def given(self, c: Tensor) -> Autoregressive:
+        """The model of B sequences under conditions c (B, C); it shares its parameters with this one.
+
+        Raises:
+            ValueError: the model was made for another number C.
+        """
+        if self.about is None or c.shape[-1] != self.about.in_features:
+            size = 0 if self.about is None else self.about.in_features
+            raise ValueError(f"c must hold {size} numbers for each sequence, got {c.shape[-1]}")
+        twin = copy.copy(self)
+        twin.told = self.about(c)[:, None]  # (B, 1, size of a symbol's vector)
+        return twin
+
+    def _vectors(self, x: Tensor) -> Tensor:
+        """The symbols' vectors, (B, L) → (B, L, ·); where there is a condition, each is moved by what it says."""
+        if self.about is not None and self.told is None:
+            raise ValueError(f"c must be given: the model was made for {self.about.in_features} numbers")
+        return self.embed(x) if self.told is None else self.embed(x) + self.told
 
     def log_conditionals(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
         """log Q(· | the symbols before) in nats at every place, (B, L) → (B, L, V); arguments as in `log_prob`."""
-        x, _ = check.sequences("x", x, mask, self.vocabulary, self.end)
+        x, _ = require.sequences("x", x, mask, self.vocabulary, self.end)
         start = torch.full_like(x[:, :1], self.vocabulary)
         return self(torch.cat([start, x[:, :-1]], 1))[0].log_softmax(-1)
 
     def log_factors(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
         """log Q(x_t | x_1, …, x_{t−1}) in nats, (B, L) → (B, L), 0 where the mask is False; as in `log_prob`."""
-        x, mask = check.sequences("x", x, mask, self.vocabulary, self.end)
+        x, mask = require.sequences("x", x, mask, self.vocabulary, self.end)
         log_q = self.log_conditionals(x, mask).gather(-1, x[..., None])[..., 0]
         return log_q.masked_fill(~mask, 0)
 
@@ -102,7 +130,7 @@ class Autoregressive(nn.Module):
     def sample(
         self,
         shape: Sequence[int],
-        length: int,
+        length: int | None = None,
         *,
         prefix: Tensor | None = None,
         temperature: float = 1.0,
@@ -114,19 +142,23 @@ class Autoregressive(nn.Module):
 
         Args:
             shape: (n,).
-            length: the most symbols in a row, the prefix and the end among them. L is smaller when all rows ended.
+            length: the most symbols in a row, the prefix and the end among them; that of `event_shape` when None. L is
+                smaller when all rows ended.
             prefix: (P,) symbols that every row begins with, P below `length`.
             temperature, top_k, top_p: as in `truncate`, at every step.
             generator: draws from here instead of torch's global one.
 
         Returns:
-            (n, L) symbols; what follows an end symbol is more of them (see `genlib.language.until_end`).
+            (n, L) symbols; what follows an end symbol is more of them (see `genlib.data.until_end`).
         """
-        n, length = check.sample_count(shape), check.whole_number("length", length)
-        device = next(self.parameters(), torch.empty(0)).device
+        n, length = (
+            require.sample_count(shape),
+            require.whole_number("length", self.event_shape[0] if length is None else length),
+        )
+        device = like_parameters(self).device
         x = torch.full((n, 1), self.vocabulary, device=device)
         if prefix is not None:
-            row, _ = check.sequences("prefix", prefix[None], None, self.vocabulary, self.end)
+            row, _ = require.sequences("prefix", prefix[None], None, self.vocabulary, self.end)
             x = torch.cat([x, row.to(device).expand(n, -1)], 1)
         if x.shape[1] > length:
             raise ValueError(f"length must be above that of the prefix, {x.shape[1] - 1}, got {length}")
@@ -163,7 +195,8 @@ class Recurrent(Autoregressive):
         forget_bias: bias of the LSTM's forget gates at the start. The larger it is, the longer an untrained cell
             remembers.
         dropout: share of the entries of the vectors and states, in (0, 1), that training sets to zero; 0 for none.
-        end: the symbol that ends a sequence, or None.
+        end, length: as in `Autoregressive`.
+        condition: C, how many numbers a condition holds; see `genlib.conditional.Conditional`.
     """
 
     def __init__(
@@ -176,26 +209,30 @@ class Recurrent(Autoregressive):
         forget_bias: float = 1.0,
         dropout: float = 0.0,
         end: int | None = None,
+        length: int = 200,
+        condition: int = 0,
     ) -> None:
-        super().__init__(vocabulary, end)
+        super().__init__(vocabulary, end, length)
         cells = {"rnn": nn.RNN, "lstm": nn.LSTM}
         if cell not in cells:
             raise ValueError(f"cell must be one of {', '.join(cells)}, got {cell!r}")
-        hidden = check.whole_number("hidden", hidden)
+        hidden = require.whole_number("hidden", hidden)
         if not 0 <= dropout < 1:
             raise ValueError(f"dropout must lie in [0, 1), got {dropout}")
-        self.embed = nn.Embedding(self.vocabulary + 1, check.whole_number("embedding", embedding))
+        self.embed = nn.Embedding(self.vocabulary + 1, require.whole_number("embedding", embedding))
         self.rnn = cells[cell](embedding, hidden, batch_first=True)
         self.dropout = nn.Dropout(dropout)
         self.out = nn.Linear(hidden, self.vocabulary)
         if cell == "lstm":  # torch adds two biases; its gates stand in the order i, f, g, o
             with torch.no_grad():
-                self.rnn.bias_ih_l0[hidden : 2 * hidden] = check.real_tensor("forget_bias", forget_bias)
+                self.rnn.bias_ih_l0[hidden : 2 * hidden] = require.real_tensor("forget_bias", forget_bias)
                 self.rnn.bias_hh_l0[hidden : 2 * hidden] = 0
+        if require.whole_number("condition", condition, 0):
+            self.about = nn.Linear(condition, embedding, bias=False)
 
     def forward(self, x: Tensor, state: object = None) -> tuple[Tensor, object]:
         """Logits of what follows, (B, L) → (B, L, V), and the state after the last symbol."""
-        h, state = self.rnn(self.dropout(self.embed(x)), state)  # (B, L, H)
+        h, state = self.rnn(self.dropout(self._vectors(x)), state)  # (B, L, H)
         return self.out(self.dropout(h)), state
 
 
@@ -211,7 +248,8 @@ class Transformer(Autoregressive):
         layers: number of blocks: attention, then a network of two layers at each place.
         heads: number of attention maps in a block.
         context: length of the window, even.
-        end: the symbol that ends a sequence, or None.
+        end, length: as in `Autoregressive`.
+        condition: C, how many numbers a condition holds; see `genlib.conditional.Conditional`.
     """
 
     def __init__(
@@ -223,10 +261,12 @@ class Transformer(Autoregressive):
         heads: int = 4,
         context: int = 128,
         end: int | None = None,
+        length: int = 200,
+        condition: int = 0,
     ) -> None:
-        super().__init__(vocabulary, end)
-        width, heads = check.whole_number("width", width), check.whole_number("heads", heads)
-        self.context = check.whole_number("context", context, 2)
+        super().__init__(vocabulary, end, length)
+        width, heads = require.whole_number("width", width), require.whole_number("heads", heads)
+        self.context = require.whole_number("context", context, 2)
         if width % heads:
             raise ValueError(f"width must be a multiple of heads, got {width} and {heads}")
         if context % 2:
@@ -236,9 +276,11 @@ class Transformer(Autoregressive):
         for table in (self.embed.weight, self.place):
             nn.init.normal_(table, std=0.1)
         self.blocks = nn.Sequential(
-            *(_Block(width, heads) for _ in range(check.whole_number("layers", layers)))
+            *(_Block(width, heads) for _ in range(require.whole_number("layers", layers)))
         )
         self.out = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, self.vocabulary))
+        if require.whole_number("condition", condition, 0):
+            self.about = nn.Linear(condition, width, bias=False)
 
     def forward(self, x: Tensor, state: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Logits of what follows, (B, L) → (B, L, V), and the state: all symbols so far."""
@@ -250,7 +292,7 @@ class Transformer(Autoregressive):
                 0, half * ((t - self.context) // half + 1)
             )  # of the window that predicts what follows t
             window = seen[:, begin : begin + self.context]
-            h = self.blocks(self.embed(window) + self.place[: window.shape[1]])
+            h = self.blocks(self._vectors(window) + self.place[: window.shape[1]])
             parts.append(self.out(h[:, t - begin :]))
             t = begin + self.context
         return torch.cat(parts, 1), seen
@@ -288,12 +330,14 @@ class NGram(Autoregressive):
         vocabulary: V.
         order: n, the number of symbols in a gram; (V + 1)^n must fit into 63 bits.
         discounts: 1, or 3 for the modified form of Chen and Goodman with other discounts for counts 1, 2 and above.
-        end: the symbol that ends a sequence, or None.
+        end, length: as in `Autoregressive`.
     """
 
-    def __init__(self, vocabulary: int, order: int, *, discounts: int = 1, end: int | None = None) -> None:
-        super().__init__(vocabulary, end)
-        self.order = check.whole_number("order", order)
+    def __init__(
+        self, vocabulary: int, order: int, *, discounts: int = 1, end: int | None = None, length: int = 200
+    ) -> None:
+        super().__init__(vocabulary, end, length)
+        self.order = require.whole_number("order", order)
         if (self.vocabulary + 1) ** self.order >= 2**63:
             raise ValueError(f"order must be smaller for {vocabulary} symbols: grams do not fit into 63 bits")
         if discounts not in (1, 3):
@@ -304,7 +348,7 @@ class NGram(Autoregressive):
     def fit_counts(self, sequences: Sequence[Tensor]) -> NGram:
         """Count the grams of sequences, each (L,); what was counted before is forgotten."""
         rows = [
-            check.sequences("sequences", row[None], None, self.vocabulary, self.end)[0] for row in sequences
+            require.sequences("sequences", row[None], None, self.vocabulary, self.end)[0] for row in sequences
         ]
         if not rows:
             raise ValueError("sequences must hold at least one sequence, got none")
@@ -332,7 +376,7 @@ class NGram(Autoregressive):
 
     def log_factors(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
         """As in `Autoregressive`, looked up for the symbols in x alone, (B, L) → (B, L)."""
-        x, mask = check.sequences("x", x, mask, self.vocabulary, self.end)
+        x, mask = require.sequences("x", x, mask, self.vocabulary, self.end)
         start = torch.full_like(x[:, :1], self.vocabulary)
         contexts, _ = self._contexts(torch.cat([start, x[:, :-1]], 1), None)
         return self._log_q(torch.cat([contexts, x[..., None]], -1)).masked_fill(~mask, 0)
@@ -427,13 +471,13 @@ def stretches(
     Yields:
         inputs (rows, length), and targets (rows, length) that stand one symbol later; −1 where a document ends.
     """
-    whole = [check.sequences("documents", text[None], None, vocabulary, None)[0][0] for text in documents]
+    whole = [require.sequences("documents", text[None], None, vocabulary, None)[0][0] for text in documents]
     if not whole:
         raise ValueError("documents must hold at least one text, got none")
     start = whole[0].new_full((1,), vocabulary)
     line = torch.cat([part for text in whole for part in (start, text)])
-    strip = len(line) // check.whole_number("rows", rows)
-    if strip <= check.whole_number("length", length):
+    strip = len(line) // require.whole_number("rows", rows)
+    if strip <= require.whole_number("length", length):
         raise ValueError(f"length must be below the {strip} symbols of a strip, got {length}")
     return _stretches(line, rows, strip, length, vocabulary, generator)
 

@@ -1,9 +1,9 @@
-"""One training loop for the whole book."""
+"""One training core for the whole book, for one player or several, and streams of batches."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -11,24 +11,32 @@ from IPython import get_ipython
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
-from genlib import _arguments as check
+from genlib import _arguments as require
+from genlib.data import Source
 
 Batch = Tensor | tuple[Tensor, ...] | list[Tensor]
 
 
 @dataclass
 class History:
-    """What a run of `fit` left behind.
+    """What a run of `play` or `fit` left behind, one entry a finished step.
 
     Attributes:
-        loss: mean loss of the batch at each finished step, in the unit of the loss (nats in this book).
-        lr: learning rate at each finished step.
-        interrupted: True when the reader stopped the run; the model then holds what was learnt so far.
+        losses: player → mean loss of the batch in its last update of the step, in the unit of the loss (nats in this
+            book).
+        rate: share of the learning rate at the start.
+        interrupted: True when the reader stopped the run; the models then hold what was learnt so far.
     """
 
-    loss: list[float] = field(default_factory=list, repr=False)
-    lr: list[float] = field(default_factory=list, repr=False)
+    losses: dict[str, list[float]]
+    rate: list[float] = field(default_factory=list, repr=False)
     interrupted: bool = False
+
+    @property
+    def loss(self) -> list[float]:
+        """The losses of the only player."""
+        (loss,) = self.losses.values()
+        return loss
 
 
 def minibatches(
@@ -53,7 +61,7 @@ def minibatches(
     if len(lengths) != 1:
         raise ValueError(f"data must hold tensors of one length, got lengths {sorted(lengths)}")
     n = lengths.pop()
-    if check.whole_number("size", size) > n:
+    if require.whole_number("size", size) > n:
         raise ValueError(f"size must be at most the {n} examples there are, got {size}")
     return _shuffled(tensors, isinstance(data, Tensor), n, size, generator)
 
@@ -68,6 +76,22 @@ def _shuffled(
             yield tensors[0][rows] if single else tuple(tensor[rows] for tensor in tensors)
 
 
+def fresh_batches(source: Source, size: int, *, generator: torch.Generator | None = None) -> Iterator[Tensor]:
+    """Yield batches for ever: `size` new draws of a source, each time.
+
+    Args:
+        source: anything with ``sample``, (n,) → (n, *E).
+        size: examples in a batch.
+        generator: draws from here instead of torch's global one.
+
+    Raises:
+        ValueError: size is not a whole number of at least 1.
+    """
+    shape = (require.whole_number("size", size),)
+    settings = {} if generator is None else {"generator": generator}
+    return iter(lambda: source.sample(shape, **settings), None)
+
+
 def fit(
     loss: Callable[[Batch], Tensor],
     model: nn.Module | Iterable[Tensor],
@@ -76,26 +100,18 @@ def fit(
     *,
     lr: float = 1e-3,
     optimizer: Callable[..., torch.optim.Optimizer] = torch.optim.Adam,
-    cosine: bool = True,
     clip: float | None = None,
     average: float | None = None,
+    floor: float = 0.0,
     progress: bool = True,
 ) -> History:
-    r"""Minimise the mean of a loss over batches.
+    """Minimise the mean of a loss over batches: `play` with one player.
 
     Args:
         loss: batch → loss per example (B,) or a scalar; `fit` takes the mean.
         model: what to train: a module, or an iterable of leaf tensors. It is changed in place.
-        batches: batches of tensors, moved to the model's device; gone through again when they end.
-        steps: how many updates to make.
-        lr: learning rate at the start.
-        optimizer: Adam by default (Kingma and Ba 2015, arXiv:1412.6980).
-        cosine: let the rate fall as :math:`\tfrac12 (1 + \cos \pi k / \mathrm{steps})` at step k (Loshchilov and Hutter
-            2017, arXiv:1608.03983); constant when False.
-        clip: largest norm of the gradient; a longer one is shortened.
-        average: decay in (0, 1) of a running average of the weights (after Polyak and Juditsky 1992), which the
-            model holds at the end; at step k the decay is at most (1 + k)/(10 + k), so that the start is forgotten.
-        progress: show a bar; it goes to the terminal or the notebook, and vanishes at the end.
+        batches, steps, floor, progress: as in `play`.
+        lr, optimizer, clip, average: as in `Player`.
 
     Returns:
         The history of the run. An interrupt (Ctrl-C, or the stop button) ends the run early and returns it too.
@@ -107,39 +123,127 @@ def fit(
     """
     if not callable(loss):
         raise ValueError(f"loss must be a function of a batch, got {type(loss).__name__}")
-    parameters = trainable(model)
-    steps, lr = check.whole_number("steps", steps), check.positive("lr", lr)
-    longest = math.inf if clip is None else check.positive("clip", clip)
-    mean = None if average is None else RunningMean(parameters, average)
-    stepper, history = optimizer(parameters, lr=lr), History()
-    feed = endless(batches, parameters[0].device)
+    settings = {"lr": lr, "optimizer": optimizer, "clip": clip, "average": average}
+    player = Player("model", model, lambda batch, k: loss(batch), **settings)
+    return play([player], batches, steps, floor=floor, progress=progress)
+
+
+class Player:
+    """Someone who learns: parameters, and a loss that they are moved to make small.
+
+    Args:
+        name: for messages and for the history.
+        model: what the player moves: a module, or an iterable of leaf tensors. It is changed in place.
+        loss: batch and step k = 0, 1, … → loss per example (B,) or a scalar; the mean is taken.
+        lr: learning rate at the start.
+        optimizer: Adam by default (Kingma and Ba 2015, arXiv:1412.6980).
+        updates: how many in each step. The first sees the batch that the player before has seen, each further one a new
+            batch.
+        clip: largest norm of the gradient; a longer one is shortened.
+        average: decay in (0, 1) of a running average of the weights, which the model holds at the end (`RunningMean`).
+        then: called after each update, for instance to cut the weights.
+
+    Raises:
+        ValueError: a setting is out of range, or there is nothing to train.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        model: nn.Module | Iterable[Tensor],
+        loss: Callable[[Batch, int], Tensor],
+        *,
+        lr: float = 1e-3,
+        optimizer: Callable[..., torch.optim.Optimizer] = torch.optim.Adam,
+        updates: int = 1,
+        clip: float | None = None,
+        average: float | None = None,
+        then: Callable[[], None] | None = None,
+    ) -> None:
+        self.name, self.loss, self.parameters = name, loss, trainable(model)
+        self.lr, self.updates = require.positive("lr", lr), require.whole_number("updates", updates)
+        self.longest = math.inf if clip is None else require.positive("clip", clip)
+        self.mean = None if average is None else RunningMean(self.parameters, average)
+        self.optimizer, self.then = optimizer(self.parameters, lr=self.lr), then
+
+    def move(self, batch: Batch, k: int, rate: float, when: str) -> float:
+        """Take one step down the loss, at `rate` times the learning rate, and return the loss."""
+        value = self.loss(batch, k).mean()
+        paid = value.item()
+        if not math.isfinite(paid):
+            raise RuntimeError(f"the {self.name}'s loss is {paid} at {when}")
+        self.optimizer.zero_grad()
+        value.backward(inputs=self.parameters)
+        norm = nn.utils.clip_grad_norm_(self.parameters, self.longest).item()
+        if not math.isfinite(norm):
+            raise RuntimeError(f"the norm of the {self.name}'s gradient is {norm} at {when}")
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate * self.lr
+        self.optimizer.step()
+        if self.then is not None:
+            self.then()
+        return paid
+
+
+def play(
+    players: Sequence[Player],
+    batches: Iterable[Batch],
+    steps: int,
+    *,
+    floor: float = 0.0,
+    after: Callable[[int], None] | None = None,
+    progress: bool = True,
+) -> History:
+    r"""Let players learn in turn, each for its own loss.
+
+    Args:
+        players: in the order in which they move.
+        batches: batches of tensors, moved to the first player's device; gone through again when they end. A batch that
+            holds a single tensor, as torch's `TensorDataset` makes them, is given as that tensor.
+        steps: how many times each player moves.
+        floor: the learning rates fall as :math:`\tfrac12 (1 + \cos \pi k / \mathrm{steps})` at step k (Loshchilov and
+            Hutter 2017, arXiv:1608.03983), but not below this share of their start: 1 keeps them constant.
+        after: called with k after step k = 1, 2, …, for instance to keep samples; the weights are then the raw ones.
+        progress: show a bar; it goes to the terminal or the notebook, and vanishes at the end.
+
+    Returns:
+        The history of the run. An interrupt (Ctrl-C, or the stop button) ends the run early and returns it too.
+
+    Raises:
+        ValueError: a setting is out of range, or there are no batches.
+        RuntimeError: a loss or its gradient is not finite. The message names the player and the step, counted from 1,
+            and the models hold what they had learnt before.
+    """
+    steps = require.whole_number("steps", steps)
+    if float(require.not_negative("floor", floor)) > 1:
+        raise ValueError(f"floor must lie between 0 and 1, got {floor}")
+    feed = endless(batches, players[0].parameters[0].device)
+    history = History({player.name: [] for player in players})
     bar = progress_bar(steps, progress)
     try:
         for k in bar:
-            rate = lr * half_wave(k / steps) if cosine else lr
-            for group in stepper.param_groups:
-                group["lr"] = rate
-            value = loss(next(feed)).mean()
-            if not math.isfinite(value.item()):
-                raise RuntimeError(f"the loss is {value.item()} at step {k + 1} of {steps}")
-            stepper.zero_grad()
-            value.backward()
-            norm = nn.utils.clip_grad_norm_(parameters, longest)
-            if not math.isfinite(norm.item()):
-                raise RuntimeError(f"the gradient's norm is {norm.item()} at step {k + 1} of {steps}")
-            stepper.step()
-            if mean is not None:
-                mean.update(k)
-            history.loss.append(value.item())
-            history.lr.append(rate)
+            rate, when = max(half_wave(k / steps), floor), f"step {k + 1} of {steps}"
+            batch, paid = next(feed), {}
+            for player in players:
+                for i in range(player.updates):
+                    batch = next(feed) if i else batch
+                    paid[player.name] = player.move(batch, k, rate, when)
+            for player in players:
+                history.losses[player.name].append(paid[player.name])
+                if player.mean is not None:
+                    player.mean.update(k)
+            history.rate.append(rate)
             if k % 50 == 0:
-                bar.set_postfix(loss=f"{value.item():.4g}")
+                bar.set_postfix({f"{name}'s loss": f"{loss:.4g}" for name, loss in paid.items()})
+            if after is not None:
+                after(k + 1)
     except KeyboardInterrupt:
         history.interrupted = True
     finally:
         bar.close()
-        if mean is not None:
-            mean.hand_over()
+        for player in players:
+            if player.mean is not None:
+                player.mean.hand_over()
     return history
 
 
@@ -155,7 +259,7 @@ class RunningMean:
     """
 
     def __init__(self, parameters: list[Tensor], decay: float) -> None:
-        if not 0 < check.positive("average", decay) < 1:
+        if not 0 < require.positive("average", decay) < 1:
             raise ValueError(f"average must lie between 0 and 1, got {decay}")
         self.parameters, self.decay = parameters, decay
         self.mean = [parameter.detach().clone() for parameter in parameters]
@@ -214,7 +318,11 @@ def _endless(batches: Iterable[Batch], device: torch.device) -> Iterator[Batch]:
     while True:
         batch = None
         for batch in batches:
-            yield batch.to(device) if isinstance(batch, Tensor) else tuple(part.to(device) for part in batch)
+            if isinstance(batch, Tensor):
+                yield batch.to(device)
+            else:
+                parts = tuple(part.to(device) for part in batch)
+                yield parts if len(parts) > 1 else parts[0]
         if batch is None:
             raise ValueError(
                 "batches must yield at least one batch, and again when gone through again, got none"

@@ -7,8 +7,8 @@ free: nothing has to be inverted.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from typing import NamedTuple, Protocol
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -24,7 +24,9 @@ from torch.distributions import (
     kl_divergence,
 )
 
-from genlib import _arguments as check
+from genlib import _arguments as require
+from genlib._random import drawing_from
+from genlib._shapes import evaluating, like_parameters
 
 _ROWS = 1_500  # how many draws, of all examples together, `VAE.bound` decodes at once
 
@@ -41,14 +43,14 @@ class LinearGaussian:
     """
 
     def __init__(self, weight: Tensor, bias: Tensor, sigma: float | Tensor) -> None:
-        self.weight = check.real_tensor("weight", weight)
+        self.weight = require.real_tensor("weight", weight)
         if self.weight.ndim != 2 or 0 in self.weight.shape:
             raise ValueError(f"weight must have shape (D, d), got {tuple(self.weight.shape)}")
-        self.bias = check.real_tensor("bias", bias, like=self.weight)
+        self.bias = require.real_tensor("bias", bias, like=self.weight)
         D, d = self.weight.shape
         if self.bias.shape != (D,):
             raise ValueError(f"bias must have shape ({D},), got {tuple(self.bias.shape)}")
-        check.positive("sigma", sigma)
+        require.positive("sigma", sigma)
         self.sigma = torch.as_tensor(sigma, dtype=self.weight.dtype, device=self.weight.device)
         self.event_shape = torch.Size([D])
         self.prior = MultivariateNormal(self.weight.new_zeros(d), torch.eye(d).to(self.weight))
@@ -62,8 +64,8 @@ class LinearGaussian:
         Raises:
             ValueError: `latent` is not from 1 to D − 1, or the data have no variance left over.
         """
-        x = check.points("x", x)
-        if check.whole_number("latent", latent) >= x.shape[1]:
+        x = require.points("x", x)
+        if require.whole_number("latent", latent) >= x.shape[1]:
             raise ValueError(f"latent must be less than the {x.shape[1]} features, got {latent}")
         variances, directions = torch.linalg.eigh(torch.cov(x.T, correction=0))  # in rising order
         noise = variances[:-latent].mean()
@@ -74,16 +76,17 @@ class LinearGaussian:
 
     def decode(self, z: Tensor) -> Independent:
         """p(x|z), for z (..., d)."""
-        z = check.real_events("z", z, self.prior.event_shape).to(self.weight)
+        z = require.real_events("z", z, self.prior.event_shape).to(self.weight)
         return Independent(Normal(z @ self.weight.T + self.bias, self.sigma), 1)
 
     def marginal(self) -> LowRankMultivariateNormal:
         """p(x) = N(b, W Wᵀ + σ² I)."""
-        return LowRankMultivariateNormal(self.bias, self.weight, self.sigma.expand(len(self.bias)) ** 2)
+        noise = self.sigma.expand(len(self.bias)) ** 2
+        return LowRankMultivariateNormal(self.bias, self.weight, noise, validate_args=False)
 
     def posterior(self, x: Tensor) -> MultivariateNormal:
         """p(z|x), for x (..., D): mean M⁻¹ Wᵀ(x − b) and covariance σ² M⁻¹, where M = Wᵀ W + σ² I."""
-        x = check.real_events("x", x, self.event_shape).to(self.weight)
+        x = require.real_events("x", x, self.event_shape).to(self.weight)
         d = self.weight.shape[1]
         precision = self.weight.T @ self.weight / self.sigma**2 + torch.eye(d).to(self.weight)  # M / σ²
         covariance = torch.cholesky_inverse(torch.linalg.cholesky(precision))
@@ -92,11 +95,11 @@ class LinearGaussian:
 
     def log_prob(self, x: Tensor) -> Tensor:
         """Log-evidence log p(x) in nats, exact, (B, D) → (B,)."""
-        return self.marginal().log_prob(check.real_events("x", x, self.event_shape).to(self.weight))
+        return self.marginal().log_prob(require.real_events("x", x, self.event_shape).to(self.weight))
 
     def elbo(self, x: Tensor, q: MultivariateNormal) -> Tensor:
         """E[log p(x|z)] − D_KL(q‖prior) for z ~ q, in nats, exact, (B, D) → (B,)."""
-        x = check.real_events("x", x, self.event_shape).to(self.weight)
+        x = require.real_events("x", x, self.event_shape).to(self.weight)
         if q.event_shape != self.prior.event_shape:
             wanted, got = tuple(self.prior.event_shape), tuple(q.event_shape)
             raise ValueError(f"q must have the event shape {wanted}, got {got}")
@@ -104,9 +107,21 @@ class LinearGaussian:
         seen = self.decode(q.mean).log_prob(x) - 0.5 * blur / self.sigma**2
         return seen - kl_divergence(q, self.prior)
 
-    def sample(self, shape: Sequence[int]) -> Tensor:
+    def sample(self, shape: Sequence[int], *, generator: torch.Generator | None = None) -> Tensor:
         """Draw, (n,) → (n, D)."""
-        return self.marginal().sample((check.sample_count(shape),))
+        with drawing_from(generator):
+            return self.marginal().sample((require.sample_count(shape),))
+
+
+def _deviation(log_sigma: Tensor) -> Tensor:
+    """σ = e^(log σ), after checking that σ² stays a number above 0."""
+    reach = math.log(torch.finfo(log_sigma.dtype).max) / 2
+    if not require.holds(~(log_sigma.abs() >= reach).any()):  # NaN goes on to where it is named
+        worst = max(log_sigma.detach().flatten().tolist(), key=abs)
+        raise RuntimeError(
+            f"log σ must lie between −{reach:.1f} and {reach:.1f}, got {worst:.4g}: scale the data to numbers of size 1"
+        )
+    return log_sigma.exp()
 
 
 class NormalNet(nn.Module):
@@ -114,6 +129,8 @@ class NormalNet(nn.Module):
 
     Args:
         net: (B, *E) → (B, 2d): μ and log σ, side by side.
+
+    `forward` raises RuntimeError when a σ is so large or so small that σ² is no number above 0 any more.
     """
 
     def __init__(self, net: nn.Module) -> None:
@@ -121,12 +138,12 @@ class NormalNet(nn.Module):
         self.net = net
 
     def forward(self, x: Tensor) -> Independent:
-        """(B, *E) → distribution of z (B, d)."""
-        both = self.net(x)
+        """(B, *E) → distribution of z (B, d); whole numbers become reals of the network's precision."""
+        both = self.net(x if x.is_floating_point() else x.to(like_parameters(self)))
         if both.shape[-1] % 2:
             raise ValueError(f"net must return μ and log σ, an even number of values, got {both.shape[-1]}")
         mu, log_sigma = both.chunk(2, -1)
-        return Independent(Normal(mu, log_sigma.exp(), validate_args=False), 1)
+        return Independent(Normal(mu, _deviation(log_sigma), validate_args=False), 1)
 
 
 class NormalMeanNet(nn.Module):
@@ -141,12 +158,12 @@ class NormalMeanNet(nn.Module):
     def __init__(self, net: nn.Module, sigma: float = 1.0, learn: bool = False) -> None:
         super().__init__()
         self.net = net
-        start = torch.tensor(math.log(check.positive("sigma", sigma)))
+        start = torch.tensor(math.log(require.positive("sigma", sigma)))
         self.log_sigma = nn.Parameter(start, requires_grad=learn)
 
     def forward(self, z: Tensor) -> Independent:
         """(B, d) → distribution of x (B, D)."""
-        return Independent(Normal(self.net(z), self.log_sigma.exp(), validate_args=False), 1)
+        return Independent(Normal(self.net(z), _deviation(self.log_sigma), validate_args=False), 1)
 
 
 class BernoulliNet(nn.Module):
@@ -192,12 +209,12 @@ class StandardPrior(nn.Module):
 
     def __init__(self, latent: int) -> None:
         super().__init__()
-        zeros = torch.zeros(check.whole_number("latent", latent))
+        zeros = torch.zeros(require.whole_number("latent", latent))
         self.register_buffer("mean", zeros, persistent=False)
 
     def forward(self) -> Independent:
         """Return the distribution of z (d,)."""
-        return Independent(Normal(self.mean, torch.ones_like(self.mean)), 1)
+        return Independent(Normal(self.mean, torch.ones_like(self.mean), validate_args=False), 1)
 
 
 class MixturePrior(nn.Module):
@@ -210,7 +227,7 @@ class MixturePrior(nn.Module):
 
     def __init__(self, latent: int, components: int) -> None:
         super().__init__()
-        shape = (check.whole_number("components", components), check.whole_number("latent", latent))
+        shape = (require.whole_number("components", components), require.whole_number("latent", latent))
         self.logits = nn.Parameter(torch.zeros(components))
         self.mu = nn.Parameter(torch.randn(shape))
         self.log_sigma = nn.Parameter(torch.zeros(shape))
@@ -221,6 +238,9 @@ class MixturePrior(nn.Module):
         return MixtureSameFamily(
             Categorical(logits=self.logits, validate_args=False), parts, validate_args=False
         )
+
+
+Given = Callable[[Tensor], Distribution]
 
 
 class Terms(NamedTuple):
@@ -235,13 +255,6 @@ class Terms(NamedTuple):
     rate: Tensor
 
 
-class Conditional(Protocol):
-    """A module that returns a distribution."""
-
-    def __call__(self, given: Tensor) -> Distribution:
-        """Return the distribution, given a batch."""
-
-
 class VAE(nn.Module):
     r"""Variational autoencoder (Kingma and Welling 2014, arXiv:1312.6114; Rezende et al. 2014, arXiv:1401.4082).
 
@@ -253,9 +266,16 @@ class VAE(nn.Module):
         prior: () → distribution p(z), such as `StandardPrior`.
     """
 
-    def __init__(self, encoder: Conditional, decoder: Conditional, prior: nn.Module) -> None:
+    def __init__(self, encoder: Given, decoder: Given, prior: nn.Module) -> None:
         super().__init__()
         self.encode, self.decode, self.prior = encoder, decoder, prior
+
+    @property
+    def event_shape(self) -> torch.Size:
+        """Shape E of one example."""
+        with evaluating(self.decode):
+            start = like_parameters(self).new_zeros(1, *self.prior().event_shape)
+            return self.decode(start).event_shape
 
     def terms(self, x: Tensor) -> Terms:
         """Distortion and rate, (B, *E) → (B,) each, for one draw of z.
@@ -277,7 +297,7 @@ class VAE(nn.Module):
 
         It is the logarithm of the mean of p(x, z) / q(z|x) over `draws` draws; it tends to log p(x) from below.
         """
-        draws = check.whole_number("draws", draws)
+        draws = require.whole_number("draws", draws)
         q, prior = self._guess(x)
         log_weights, most = [], max(1, _ROWS // len(x))
         for done in range(0, draws, most):
@@ -299,8 +319,8 @@ class VAE(nn.Module):
         Raises:
             ValueError: beta or free is negative, or x is no such batch; see `terms`.
         """
-        check.not_negative("beta", beta)
-        check.not_negative("free", free)
+        require.not_negative("beta", beta)
+        require.not_negative("free", free)
         if not free:
             distortion, rate = self.terms(x)
             return distortion + beta * rate
@@ -311,17 +331,25 @@ class VAE(nn.Module):
         return -self._log_likelihood(x, q.rsample()) + beta * each.mean(0).clamp(min=free).sum()
 
     @torch.no_grad()
-    def sample(self, shape: Sequence[int]) -> Tensor:
+    def sample(self, shape: Sequence[int], *, generator: torch.Generator | None = None) -> Tensor:
         """Draw z from the prior and then x given z, (n,) → (n, *E)."""
-        z = self.prior().sample((check.sample_count(shape),))
-        return self.decode(z).sample()
+        with drawing_from(generator):
+            z = self.prior().sample((require.sample_count(shape),))
+            return self.decode(z).sample()
 
     def _guess(self, x: Tensor) -> tuple[Distribution, Distribution]:
         """Return q(z|x) for a batch x (B, *E), and the prior."""
-        if not isinstance(x, Tensor) or x.ndim < 1 or not len(x):
+        if not isinstance(x, Tensor) or x.ndim < 1 or not len(x):  # torch's own distributions refuse B = 0
             got = tuple(x.shape) if isinstance(x, Tensor) else type(x).__name__
             raise ValueError(f"x must be a tensor (B, *E) with B at least 1, got {got}")
-        q, prior = self.encode(x), self.prior()
+        require.same_dtype("x", x, self.encode)
+        try:
+            q, prior = self.encode(x), self.prior()
+        except RuntimeError as error:
+            if x.shape[1:] == self.event_shape:
+                raise
+            wanted = ", ".join(["B", *map(str, self.event_shape)])
+            raise ValueError(f"x must have shape ({wanted}), got {tuple(x.shape)}") from error
         if q.batch_shape != x.shape[:1]:
             raise ValueError(
                 f"x must have shape (B, *E), got {tuple(x.shape)} for {tuple(q.batch_shape)} guesses"
@@ -353,7 +381,7 @@ def active_units(model: VAE, x: Tensor, threshold: float = 0.01) -> int:
     """
     if len(x) < 2:
         raise ValueError(f"x must hold at least two examples, got {len(x)}")
-    return int((model.encode(x).mean.var(0) > check.positive("threshold", threshold)).sum())
+    return int((model.encode(x).mean.var(0) > require.positive("threshold", threshold)).sum())
 
 
 def _divergence(q: Distribution, prior: Distribution, z: Tensor) -> Tensor:

@@ -1,7 +1,8 @@
-"""Build the book from the stored outputs of its notebooks: `python scripts/build.py [--strict]`.
+"""Build the book from the stored outputs of its notebooks: `python scripts/build.py [--strict [lesson ...]]`.
 
---strict starts from nothing and fails on the first warning. Both ways every page of _toc.yml must be there at the end,
-because a build can end well and leave a page out.
+--strict starts from nothing, and fails if there was a warning. With the names of lessons it starts from nothing for
+their pages alone; of the others it reads again what changed. Every page of _toc.yml must be there at the end, because a
+build can end well and leave a page out.
 """
 
 from __future__ import annotations
@@ -40,12 +41,15 @@ def missing_pages(toc: Path, html: Path) -> list[str]:
     return [page for page in pages if not (html / f"{page}.html").is_file()]
 
 
-def build(strict: bool) -> int:
+def build(strict: bool, lessons: list[str]) -> int:
     """Build the site and return the exit status."""
     command = [sys.executable, "-c", JUPYTER_BOOK, "build", "-q", str(ROOT)]
     if strict:
         # What an earlier build left behind hides warnings: Sphinx does not look again at a page that did not change.
-        shutil.rmtree(BUILD, ignore_errors=True)
+        for lesson in lessons:
+            (BUILD / ".doctrees" / "notebooks" / f"{lesson}.doctree").unlink(missing_ok=True)
+        if not lessons:
+            shutil.rmtree(BUILD, ignore_errors=True)
         command += ["--warningiserror", "--keep-going"]
     return subprocess.run(command, cwd=ROOT).returncode
 
@@ -54,10 +58,16 @@ def main(arguments: list[str] | None = None) -> int:
     """Build, check that nothing is missing, say where to look, and return the exit status."""
     parser = argparse.ArgumentParser(description="Build the book into _build/html.")
     parser.add_argument("--strict", action="store_true", help="start from nothing and fail on warnings")
-    strict = parser.parse_args(arguments).strict
-    print("==> building the site" + (" from nothing, warnings are errors" if strict else ""), flush=True)
+    parser.add_argument("lessons", nargs="*", metavar="lesson", help="whose pages alone start from nothing")
+    options = parser.parse_args(arguments)
+    if options.lessons and not options.strict:
+        parser.error("lessons are named for --strict alone")
+    afresh = f" ({', '.join(options.lessons)})" if options.lessons else ""
+    print(
+        "==> building the site" + f" from nothing{afresh}, warnings are errors" * options.strict, flush=True
+    )
     start = time.perf_counter()
-    status = build(strict)
+    status = build(options.strict, options.lessons)
     missing = missing_pages(ROOT / "_toc.yml", HTML)
     if missing:
         print(f"error: pages of _toc.yml were not built: {', '.join(missing)}", file=sys.stderr)

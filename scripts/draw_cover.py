@@ -11,6 +11,7 @@ and no time stamps: the same versions draw the same bytes.
 
 from __future__ import annotations
 
+import argparse
 import math
 from collections.abc import Callable
 from pathlib import Path
@@ -290,6 +291,9 @@ def month() -> str:
 
 def main() -> None:
     """Write the drawings and say where."""
+    argparse.ArgumentParser(
+        description="Draw the cover, the mark and the figures of the first pages."
+    ).parse_args()
     title = "Generative Models, Verified"
     drawings = {
         "cover.svg": cover(),

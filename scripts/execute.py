@@ -5,6 +5,10 @@ the file it had, byte for byte; the others are stored all the same, and the exit
 
 What is stored is the same from run to run and from machine to machine, so that a diff shows what changed: no time
 stamps, no version of Python, numbered ids for the widgets.
+
+Two trials store nothing: they run altered copies in a scratch folder, and print for each lesson its seconds and the
+first cell that failed. --device cuda puts another device in the Settings cell. --twice runs every cell twice in a row,
+as a reader does who comes back to it.
 """
 
 from __future__ import annotations
@@ -12,6 +16,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import copy
 import json
 import os
 import re
@@ -22,7 +27,7 @@ import time
 import traceback
 import uuid
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import nbformat
 import yaml
@@ -30,6 +35,8 @@ from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
 from nbformat import NotebookNode
 from tqdm import tqdm
+
+from genlib import __version__
 
 ROOT = Path(__file__).resolve().parents[1]
 VIEW = "application/vnd.jupyter.widget-view+json"
@@ -39,7 +46,11 @@ KERNEL = {"display_name": "Python 3 (ipykernel)", "language": "python", "name": 
 
 
 class NotebookFailed(Exception):
-    """A notebook cannot be read, a cell raised, or its kernel died; the message names the cell."""
+    """A notebook cannot be read, a cell raised, or its kernel died; the message names the cell, `where` briefly."""
+
+    def __init__(self, message: str, where: str = "cannot be read") -> None:
+        super().__init__(message)
+        self.where = where
 
 
 def repository_url(config: Path) -> str:
@@ -48,12 +59,17 @@ def repository_url(config: Path) -> str:
     return (settings.get("repository") or {}).get("url") or ""
 
 
-def fill_in_repository(nb: NotebookNode, url: str) -> None:
-    """Write the repository's address into the cell for Google Colab."""
-    line = f"repository = {json.dumps(url)}"
+def package(url: str) -> str:
+    """What pip installs: genlib from the repository at this address, in this version; empty without an address."""
+    return f"git+{url}@v{__version__}" if url else ""
+
+
+def fill_in_package(nb: NotebookNode, url: str) -> None:
+    """Write what pip installs into the first cell of a lesson."""
+    line = f"package = {json.dumps(package(url))}"
     for cell in nb.cells:
         if cell.cell_type == "code" and cell.metadata.get("colab"):
-            cell.source = re.sub(r"^repository = .*$", lambda _: line, cell.source, flags=re.M)
+            cell.source = re.sub(r"^package = .*$", lambda _: line, cell.source, flags=re.M)
 
 
 def join_streams(nb: NotebookNode) -> None:
@@ -149,7 +165,7 @@ async def run(path: Path, url: str, threads: int, bar: tqdm) -> None:
     except Exception as error:
         raise NotebookFailed(f"FAILED {path.name}: it cannot be read: {error}") from error
     nb.metadata.pop("widgets", None)
-    fill_in_repository(nb, url)
+    fill_in_package(nb, url)
     current = 0
 
     def started(cell: NotebookNode, cell_index: int) -> None:
@@ -182,7 +198,8 @@ async def run(path: Path, url: str, threads: int, bar: tqdm) -> None:
     except Exception as error:
         if asyncio.current_task().cancelling():  # Ctrl-C, and not the notebook, ended the kernel
             raise asyncio.CancelledError from error
-        raise NotebookFailed(failure(path, nb, current, error)) from error
+        where = nb.cells[current].metadata.get("trial", f"cell {current}")
+        raise NotebookFailed(failure(path, nb, current, error), where) from error
     join_streams(nb)
     keep_displayed_widgets(nb, path.stem)
     forget_the_machine(nb)
@@ -219,25 +236,94 @@ def cells_to_run(path: Path) -> int:
     return sum(cell.cell_type == "code" and bool(cell.source.strip()) for cell in nb.cells)
 
 
-async def run_all(paths: list[Path], url: str, workers: int) -> list[Path]:
-    """Run the notebooks, `workers` at a time, and return those that failed."""
+class Result(NamedTuple):
+    """What became of a notebook: its file, its seconds, and the cell that failed, if one did."""
+
+    path: Path
+    seconds: float
+    failed: str = ""
+
+
+async def run_all(paths: list[Path], url: str, workers: int) -> list[Result]:
+    """Run the notebooks, `workers` at a time, and return what became of each."""
     threads = max(1, (os.cpu_count() or 1) // workers)
-    free, failed = asyncio.Semaphore(workers), []
+    free = asyncio.Semaphore(workers)
     with tqdm(total=sum(map(cells_to_run, paths)), unit="cell", desc="executing", dynamic_ncols=True) as bar:
 
-        async def one(path: Path) -> None:
+        async def one(path: Path) -> Result:
             async with free:
                 start = time.perf_counter()
                 try:
                     await run(path, url, threads, bar)
                 except NotebookFailed as error:
-                    failed.append(path)
                     bar.write(f"\n{error}\n", file=sys.stderr)
-                else:
-                    bar.write(f"stored {path.name} ({time.perf_counter() - start:.0f} s)")
+                    return Result(path, time.perf_counter() - start, error.where)
+                result = Result(path, time.perf_counter() - start)
+                bar.write(f"ran {path.name} ({result.seconds:.0f} s)")
+                return result
 
-        await asyncio.gather(*map(one, paths))
-    return failed
+        return await asyncio.gather(*map(one, paths))
+
+
+# Trials ------------------------------------------------------------------------------------------------------
+
+
+def on_device(nb: NotebookNode, device: str) -> None:
+    """Put another device into the Settings cell.
+
+    Raises:
+        ValueError: there is not exactly one line `device = "cpu"`.
+    """
+    line = re.compile(r'^device = "cpu"', flags=re.M)
+    cells = [cell for cell in nb.cells if cell.cell_type == "code" and line.search(cell.source)]
+    if len(cells) != 1:
+        raise ValueError(f'one cell must say device = "cpu", {len(cells)} do')
+    cells[0].source = line.sub(lambda _: f"device = {json.dumps(device)}", cells[0].source)
+
+
+def each_twice(nb: NotebookNode) -> None:
+    """Put a copy after every code cell, and let both say which cell of the notebook they are."""
+    doubled = []
+    for i, cell in enumerate(nb.cells):
+        doubled.append(cell)
+        if cell.cell_type == "code":
+            again = copy.deepcopy(cell)
+            again.id = f"{cell.get('id', i)}-again"[-64:]
+            cell.metadata["trial"], again.metadata["trial"] = f"cell {i}", f"cell {i}, second time"
+            doubled.append(again)
+    nb.cells = doubled
+
+
+def trial(paths: list[Path], url: str, workers: int, device: str | None, twice: bool) -> list[Result]:
+    """Run altered copies of the notebooks in a scratch folder and return what became of each."""
+    with tempfile.TemporaryDirectory() as folder:
+        copies, results = [], []
+        for path in paths:
+            try:
+                nb = nbformat.read(path, as_version=4)
+                if device:
+                    on_device(nb, device)
+                if twice:
+                    each_twice(nb)
+            except Exception as error:
+                results.append(Result(path, 0.0, str(error)))
+                continue
+            copies.append(Path(folder) / path.name)
+            nbformat.write(nb, copies[-1])
+        return [*results, *asyncio.run(run_all(copies, url, workers))]
+
+
+def table(results: list[Result]) -> str:
+    """A Markdown table of lessons, seconds, and the cell that failed first."""
+    width = max(len(result.path.stem) for result in results)
+    rows = [
+        f"| {'lesson':{width}} | seconds | first cell that failed |",
+        f"| {'-' * width} | ------: | --- |",
+    ]
+    rows += [
+        f"| {path.stem:{width}} | {seconds:7.0f} | {failed or 'none'} |" for path, seconds, failed in results
+    ]
+    return "\n".join(rows)
 
 
 def choose(folder: Path, names: list[str]) -> list[Path]:
@@ -260,25 +346,37 @@ def main(arguments: list[str] | None = None, root: Path = ROOT) -> int:
     """Run the notebooks that the command line names and return the exit status."""
     parser = argparse.ArgumentParser(description="Run notebooks and store their outputs in place.")
     parser.add_argument(
-        "names", nargs="*", help="notebooks to run, for example kl_cross_entropy (default: all)"
+        "names", nargs="*", metavar="name", help="a notebook, such as kl_cross_entropy (default: all)"
     )
     parser.add_argument("--workers", type=int, help="how many to run at a time (default: one a core)")
+    parser.add_argument("--device", help="store nothing; try the notebooks on this device, such as cuda")
+    parser.add_argument("--twice", action="store_true", help="store nothing; try every cell twice in a row")
     options = parser.parse_args(arguments)
     try:
         paths = choose(root / "notebooks", options.names)
     except ValueError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    workers = max(1, min(options.workers or os.cpu_count() or 1, len(paths)))
+    workers, url = (
+        max(1, min(options.workers or os.cpu_count() or 1, len(paths))),
+        repository_url(root / "_config.yml"),
+    )
     print(f"==> executing {len(paths)} notebook(s), {workers} at a time", flush=True)
     try:
-        failed = asyncio.run(run_all(paths, repository_url(root / "_config.yml"), workers))
+        if options.device or options.twice:
+            results = trial(paths, url, workers, options.device, options.twice)
+            print(table(results))
+        else:
+            results = asyncio.run(run_all(paths, url, workers))
     except KeyboardInterrupt:
         print("stopped: the notebooks that had not finished are as they were", file=sys.stderr)
         return 130
+    failed = [result.path.name for result in results if result.failed]
     if failed:
-        names = ", ".join(path.name for path in failed)
-        print(f"{len(failed)} of {len(paths)} failed and keep what they had: {names}", file=sys.stderr)
+        print(
+            f"{len(failed)} of {len(paths)} failed and keep what they had: {', '.join(failed)}",
+            file=sys.stderr,
+        )
     return 1 if failed else 0
 
 

@@ -2,22 +2,12 @@
 
 import itertools
 
-import pytest
 import torch
 from hypothesis import settings
 
-STEADY = settings(deadline=None, max_examples=60, derandomize=True)
+STEADY = settings(max_examples=60)
 FEW = settings(STEADY, max_examples=25)
 REAL = torch.float64
-
-
-@pytest.fixture(autouse=True, scope="module")
-def double():
-    """Make float64 the default, and put back what was."""
-    before = torch.get_default_dtype()
-    torch.set_default_dtype(REAL)
-    yield
-    torch.set_default_dtype(before)
 
 
 def seeded(seed=0):

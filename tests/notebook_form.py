@@ -17,17 +17,23 @@ from collections.abc import Iterable, Iterator
 import nbformat
 from nbformat import NotebookNode
 
+from scripts.execute import package
+
 VIEW = "application/vnd.jupyter.widget-view+json"
 STATE = "application/vnd.jupyter.widget-state+json"
 PNG = "image/png"
 
-COLAB_CELL = """\
-# Google Colab only: fetch genlib, the book's helper package. Elsewhere this cell does nothing.
+FIRST_CELL = """\
+# Nothing below runs without genlib, the book's helper package. On Google Colab this cell installs it.
+import importlib.util
 import sys
 
-repository = {url}
-if repository and "google.colab" in sys.modules:
-    %pip install -q "git+{{repository}}"\
+package = {package}
+if package and "google.colab" in sys.modules:
+    %pip install -q "{{package}}"
+if importlib.util.find_spec("genlib") is None:
+    what = package or "-e ."  # the dot is the book's folder
+    raise ModuleNotFoundError(f"genlib is missing: pip install {{what}}")\
 """
 
 MAX_BYTES = 2_000_000
@@ -433,10 +439,12 @@ def setting_complaints(nb: NotebookNode, url: str) -> list[str]:
     said = []
     code = [cell for _, cell in code_cells(nb)]
     first = code[0] if code else nbformat.from_dict({"source": "", "metadata": {}})
-    if first.source != COLAB_CELL.format(url=json.dumps(url)):
-        said.append("the first code cell is not the one for Colab, with the repository of _config.yml")
+    if first.source != FIRST_CELL.format(package=json.dumps(package(url))):
+        said.append(
+            "the first code cell is not the one that looks for genlib, with the repository of _config.yml"
+        )
     if not first.metadata.get("colab") or "remove-cell" not in first.metadata.get("tags", []):
-        said.append("the cell for Colab needs the tag remove-cell and the metadata colab")
+        said.append("the cell that looks for genlib needs the tag remove-cell and the metadata colab")
     devices = [line for cell in code for line in re.findall(r"^device = .*$", cell.source, flags=re.M)]
     if len(devices) != 1 or not devices[0].startswith('device = "cpu"'):
         said.append(f'one Settings cell says device = "cpu"; found: {devices}')

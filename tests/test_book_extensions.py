@@ -209,7 +209,7 @@ def small_book(tmp_path):
             "--keep-going",
             str(tmp_path),
         ]
-        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+        done = subprocess.run(command, cwd=tmp_path, capture_output=True, encoding="utf-8")
         return tmp_path / "_build" / "html", done.returncode, done.stdout + done.stderr
 
     return build

@@ -3,6 +3,7 @@
 import functools
 import itertools
 import math
+import pickle
 import re
 import subprocess
 import sys
@@ -18,7 +19,7 @@ from sklearn.datasets import load_digits, make_moons
 
 from genlib import data
 
-STEADY = settings(deadline=None, max_examples=30, derandomize=True)
+STEADY = settings(max_examples=30)
 FEW = settings(STEADY, max_examples=8)
 SEEDS = st.integers(0, 10_000)
 REAL = torch.float64
@@ -931,5 +932,67 @@ print("same")
 
 
 def test_importing_genlib_changes_no_global_state():
-    done = subprocess.run([sys.executable, "-c", IMPORT], capture_output=True, text=True, timeout=120)
+    done = subprocess.run([sys.executable, "-c", IMPORT], capture_output=True, encoding="utf-8", timeout=120)
     assert done.stdout == "same\n", done.stderr
+
+
+def test_spirals_are_denser_towards_the_centre_as_a_square_root_says():
+    """The place on an arm is the root of a uniform number: a quarter of the points lies within half the radius."""
+    x = data.two_spirals(0.02, dtype=REAL).sample((40_000,), generator=seeded(1))
+    radius = x.norm(dim=1) / 3
+    for share in (0.25, 0.5, 0.8):
+        within = (radius < share).double().mean().item()
+        assert abs(within - share**2) < 5 * math.sqrt(share**2 * (1 - share**2) / 40_000) + 0.01
+
+
+@pytest.mark.parametrize("name", sorted(data.SOURCES))
+def test_sources_can_be_pickled(name):
+    source = data.source(name, **({"probs": [0.2, 0.8]} if name == "categorical" else {}))
+    again = pickle.loads(pickle.dumps(source))
+    assert torch.equal(source.sample((5,), generator=seeded(2)), again.sample((5,), generator=seeded(2)))
+    assert torch.equal(source.entropy(), again.entropy())
+
+
+# what is done to digits
+
+
+def test_shifted_digits_move_by_up_to_one_pixel_each_way_equally_often():
+    marks = torch.arange(1, 65).reshape(8, 8)
+    x = marks.expand(9000, 8, 8)
+    moved = data.shifted(x, 1.0 - 1e-9, generator=seeded(3))
+    ways = torch.stack(
+        [
+            torch.nn.functional.pad(marks, (1, 1, 1, 1))[
+                1 - i : 9 - i, 1 - j : 9 - j
+            ]  # i down, j to the right
+            for i in (-1, 0, 1)
+            for j in (-1, 0, 1)
+        ]
+    )
+    which = (moved[:, None] == ways).all(-1).all(-1)
+    assert (which.sum(1) == 1).all()
+    assert (which.sum(0) - 1000).abs().max() < 160  # five deviations
+
+
+def test_a_share_of_the_digits_moves_and_nothing_else_changes():
+    marks = torch.arange(1, 65).reshape(8, 8)
+    still = (data.shifted(marks.expand(9000, 8, 8), 0.3, generator=seeded(4)) == marks).all(-1).all(-1)
+    assert abs(still.double().mean().item() - (0.7 + 0.3 / 9)) < 0.025
+    assert torch.equal(data.shifted(marks[None], 0.0), marks[None])
+    images = data.digits().train.images[:50]
+    assert data.shifted(images).dtype == images.dtype
+    assert data.shifted(torch.zeros(0, 8, 8)).shape == (0, 8, 8)
+    with torch.device("meta"):
+        assert data.shifted(images, generator=seeded()).device.type == "cpu"
+    for x, share, name in ((images[0], 0.3, "x"), (images, 1.5, "share"), (images, -0.1, "share")):
+        with pytest.raises(ValueError, match=f"^{name} must"):
+            data.shifted(x, share)
+
+
+def test_blurred_digits_are_centred_and_rounding_takes_the_noise_off():
+    x = data.digits().train.images.flatten(1).double()
+    noise = data.blurred(x, generator=seeded(5)) - x
+    assert noise.min() >= -0.5
+    assert noise.max() < 0.5
+    assert abs(noise.mean().item()) < 5 / math.sqrt(12 * noise.numel())
+    assert abs(noise.var().item() - 1 / 12) < 0.002

@@ -14,7 +14,7 @@ from sklearn.naive_bayes import CategoricalNB
 
 from genlib.discrete import NaiveBayes, Softmax, cross_entropy, entropy, inverse_cdf, kl_divergence, smoothed
 
-STEADY = settings(deadline=None, max_examples=60, derandomize=True)
+STEADY = settings(max_examples=60)
 REAL = torch.float64
 
 

@@ -1,6 +1,7 @@
 """scripts/execute.py, tried on small notebooks."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -11,6 +12,7 @@ import nbformat
 import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
+import genlib
 from scripts import execute
 
 WIDGETS = """\
@@ -27,7 +29,9 @@ widgets.VBox([slider, stack])"""
 def tree(tmp_path):
     """A tree with a folder of notebooks; returns a function that adds one."""
     (tmp_path / "notebooks").mkdir()
-    (tmp_path / "_config.yml").write_text('repository:\n  url: "https://example.org/book"\n')
+    (tmp_path / "_config.yml").write_text(
+        'repository:\n  url: "https://example.org/book"\n', encoding="utf-8"
+    )
 
     def add(name, *sources, **metadata):
         cells = [new_code_cell(source, id=f"cell-{i}") for i, source in enumerate(sources)]
@@ -114,9 +118,9 @@ def test_a_kernel_that_dies_is_a_failure(tree, tmp_path, capfd):
 def test_a_file_that_is_no_notebook_is_a_failure(tree, tmp_path, capfd):
     good = tree("good", "print('stored')")
     broken = good.with_name("broken.ipynb")
-    broken.write_text("{")
+    broken.write_text("{", encoding="utf-8")
     assert execute.main([], tmp_path) == 1
-    assert broken.read_text() == "{"
+    assert broken.read_text(encoding="utf-8") == "{"
     assert "FAILED broken.ipynb" in capfd.readouterr().err
     assert read(good).cells[1].outputs
 
@@ -124,19 +128,25 @@ def test_a_file_that_is_no_notebook_is_a_failure(tree, tmp_path, capfd):
 @pytest.mark.skipif(sys.platform == "win32", reason="signals differ there")
 def test_an_interrupt_ends_every_kernel_and_keeps_every_file(tree, tmp_path):
     source = (
-        "from pathlib import Path\nimport os, time\n\nPath('{}').write_text(str(os.getpid()))\ntime.sleep(60)"
+        "from pathlib import Path\nimport os, time\n\n"
+        "Path('{}').write_text(str(os.getpid()), encoding='utf-8')\ntime.sleep(60)"
     )
     paths = [tree(name, source.format(name)) for name in ("one", "two")]
     before = [path.read_bytes() for path in paths]
     main = f"execute.main(['--workers=2'], pathlib.Path({str(tmp_path)!r}))"
     code = f"import pathlib; from scripts import execute; {main}"
     root = Path(execute.__file__).parents[1]
-    running = subprocess.Popen([sys.executable, "-c", code], cwd=root, stderr=subprocess.PIPE, text=True)
+    running = subprocess.Popen(
+        [sys.executable, "-c", code], cwd=root, stderr=subprocess.PIPE, encoding="utf-8"
+    )
     marks = [path.with_suffix("") for path in paths]
     deadline = time.monotonic() + 60
-    while not all(mark.exists() and mark.read_text() for mark in marks) and time.monotonic() < deadline:
+    while (
+        not all(mark.exists() and mark.read_text(encoding="utf-8") for mark in marks)
+        and time.monotonic() < deadline
+    ):
         time.sleep(0.1)
-    kernels = [int(mark.read_text()) for mark in marks]
+    kernels = [int(mark.read_text(encoding="utf-8")) for mark in marks]
     running.send_signal(signal.SIGINT)
     _, shown = running.communicate(timeout=60)
     assert "stopped" in shown
@@ -162,23 +172,65 @@ def test_an_unknown_name_lists_the_known(tree, tmp_path, capsys):
     assert "no notebook is called three; there are: one, two" in capsys.readouterr().err
 
 
-def test_the_cell_for_colab_gets_the_repository(tree, tmp_path):
-    path = tree("colab", 'repository = ""\nprint(repository)', 'repository = "mine"')
+def test_the_first_cell_gets_the_books_own_version(tree, tmp_path):
+    path = tree("colab", 'package = ""\nprint(package)', 'package = "mine"')
     nb = read(path)
     nb.cells[1].metadata["colab"] = True
     nbformat.write(nb, path)
     execute.main([], tmp_path)
     cells = read(path).cells
-    assert cells[1].source == 'repository = "https://example.org/book"\nprint(repository)'
-    assert cells[2].source == 'repository = "mine"'
+    wanted = f"git+https://example.org/book@v{genlib.__version__}"
+    assert cells[1].source == f'package = "{wanted}"\nprint(package)'
+    assert cells[2].source == 'package = "mine"'
 
 
 @pytest.mark.parametrize("text", ["", "repository:\n", 'repository: {url: ""}\n', "repository: {url: }\n"])
 def test_no_repository_is_an_empty_address(tmp_path, text):
-    (tmp_path / "_config.yml").write_text(text)
+    (tmp_path / "_config.yml").write_text(text, encoding="utf-8")
     assert execute.repository_url(tmp_path / "_config.yml") == ""
 
 
 def test_kernels_share_the_cores(monkeypatch):
     monkeypatch.setenv("OMP_NUM_THREADS", "64")
     assert execute.kernel_environment(2)["OMP_NUM_THREADS"] == "2"
+
+
+# Trials, which store nothing ---------------------------------------------------------------------------------
+
+
+def stored(folder):
+    return {path.name: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_a_trial_on_another_device_says_which_cell_failed_and_stores_nothing(tree, tmp_path, capfd):
+    tree("good", 'device = "cpu"  # or "cuda"', "import torch\nassert torch.zeros(1, device=device).is_meta")
+    tree("bad", 'device = "cpu"', "1 / 0", "2")
+    tree("none", "1")
+    before = stored(tmp_path)
+    assert execute.main(["--device", "meta"], tmp_path) == 1
+    assert stored(tmp_path) == before
+    shown = capfd.readouterr()
+    assert re.search(r"\| good +\| +\d+ \| none +\|", shown.out)
+    assert re.search(r"\| bad +\| +\d+ \| cell 2 +\|", shown.out)
+    assert re.search(r'\| none +\| +0 \| one cell must say device = "cpu", 0 do \|', shown.out)
+    assert "ZeroDivisionError" in shown.err
+    assert "2 of 3 failed" in shown.err
+
+
+def test_every_cell_can_be_run_twice(tree, tmp_path, capfd):
+    tree("good", "x = 1", "y = x + 1\nassert y == 2")
+    tree("adds", "x = 1", "x = x + 1\nassert x == 2", "x")
+    before = stored(tmp_path)
+    assert execute.main(["--twice", "good", "adds"], tmp_path) == 1
+    assert stored(tmp_path) == before
+    shown = capfd.readouterr().out
+    assert re.search(r"\| good +\| +\d+ \| none +\|", shown)
+    assert re.search(r"\| adds +\| +\d+ \| cell 2, second time +\|", shown)
+
+
+def test_the_settings_cell_alone_gets_the_device():
+    cells = [new_code_cell('device = "cpu"  # or "cuda"\nother = "cpu"'), new_markdown_cell('device = "cpu"')]
+    nb = new_notebook(cells=cells)
+    execute.on_device(nb, "cuda")
+    assert nb.cells[0].source == 'device = "cuda"  # or "cuda"\nother = "cpu"'
+    assert nb.cells[1].source == 'device = "cpu"'

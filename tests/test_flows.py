@@ -19,15 +19,13 @@ from bijections import (
     jacobians_by_vmap,
     shaken,
 )
-from exactness import FEW, REAL, STEADY, close, double, seeded  # noqa: F401  (double is a fixture)
+from exactness import FEW, REAL, STEADY, close, seeded
 from hypothesis import assume, given
 from hypothesis import strategies as st
 from torch import distributions as td
 
 from genlib.data import ring
 from genlib.flows import (
-    MADE,
-    MLP,
     ActNorm,
     Affine,
     Conv1x1,
@@ -47,7 +45,9 @@ from genlib.flows import (
     checkerboard,
     solve_increasing,
 )
-from genlib.flows.coupling import MaskedLinear
+from genlib.nets import MADE, MLP
+
+pytestmark = pytest.mark.usefixtures("double")
 
 
 def a_mask(d, seed):
@@ -533,7 +533,9 @@ def test_initialise_refuses_a_constant_channel(value, n, dtype):
     x = draws((n, 2)).to(dtype)
     x[:, 1] = value
     layer = ActNorm(2).to(dtype)
-    with pytest.raises(ValueError, match="^x must vary in each channel, got a constant one"):
+    with pytest.raises(
+        ValueError, match="^x must vary in each channel by more than rounding does, got a spread of 0 "
+    ):
         layer.initialise(x)
     assert (layer.log_scale == 0).all()
     assert (layer.shift == 0).all()
@@ -702,103 +704,6 @@ def test_couplings_take_masks_of_any_shape():
     close(x, expected)
     close(ladj, s.sum(1))
     assert_undone(layer, z, x.detach())
-
-
-@pytest.mark.parametrize("hidden", [(), (5,), (4, 6)])
-def test_conditioners_start_at_zero_so_layers_start_as_the_identity(hidden):
-    net = MLP(2, 3, 4, hidden)
-    assert net(draws((5, 2))).shape == (5, 3, 4)
-    assert (net(draws((5, 2))) == 0).all()
-    assert [linear.out_features for linear in net if isinstance(linear, torch.nn.Linear)] == [*hidden, 12]
-    made = MADE(3, 4, hidden)
-    assert made(draws((5, 3))).shape == (5, 3, 4)
-    assert (made(draws((5, 3))) == 0).all()
-    z = draws((5, 3))
-    for function in (Affine(), Spline()):
-        for layer in (MaskedAutoregressive(3, function, hidden), a_coupling(3, function, 0, hidden)):
-            for direction in (layer.forward, layer.inverse):
-                x, ladj = direction(z)
-                close(x, z)
-                close(ladj, torch.zeros(5))
-    assert shaken(net)(draws((5, 2))).std() > 0.1
-
-
-def test_conditioners_take_an_activation_and_dropout():
-    def between(net):
-        return [
-            layer
-            for layer in net
-            if not isinstance(layer, torch.nn.Linear | torch.nn.Unflatten | torch.nn.Dropout)
-        ]
-
-    assert [type(layer) for layer in between(MLP(2, 1, 1, (3, 4)))] == [torch.nn.ReLU] * 2
-    net = shaken(MLP(2, 3, 1, (50, 200), torch.nn.Tanh, 0.25))
-    assert [type(layer) for layer in between(net)] == [torch.nn.Tanh] * 2
-    x = draws((4, 2))
-    a, b, last = (layer for layer in net if isinstance(layer, torch.nn.Linear))
-    hidden = b(a(x).tanh()).tanh()
-    close(net.eval()(x)[..., 0], last(hidden))
-    net.train()
-    torch.manual_seed(0)
-    kept = torch.nn.functional.dropout(hidden, 0.25)
-    assert 0.2 < (kept == 0).float().mean() < 0.3
-    torch.manual_seed(0)
-    close(net(x)[..., 0], last(kept))  # of the last hidden units, and nowhere else
-    plain = shaken(MLP(2, 3, 1))
-    assert torch.equal(plain.train()(x), plain(x))
-    for dropout in (-0.1, 1.5):
-        with pytest.raises(ValueError, match="dropout"):
-            MLP(2, 3, 1, dropout=dropout)
-        with pytest.raises(ValueError, match="dropout"):
-            MADE(2, 3, dropout=dropout)
-
-
-def test_dropout_leaves_out_the_last_hidden_units_of_made():
-    net, x = shaken(MADE(3, 2, (20, 400), dropout=0.25)), draws((4, 3))
-    first, second, last = (
-        lambda x, layer=layer: x @ (layer.weight * layer.mask).T + layer.bias
-        for layer in net
-        if isinstance(layer, MaskedLinear)
-    )
-    hidden = second(first(x).relu()).relu()
-    close(net.eval()(x), last(hidden).unflatten(1, (3, 2)))
-    net.train()
-    torch.manual_seed(0)
-    kept = torch.nn.functional.dropout(hidden, 0.25)
-    torch.manual_seed(0)
-    close(net(x), last(kept).unflatten(1, (3, 2)))
-    plain = shaken(MADE(3, 2))
-    assert torch.equal(plain.train()(x), plain(x))
-
-
-WIDTHS = st.sampled_from([(), (1,), (3, 2), (8,), (9, 5), (20, 6, 20)])
-
-
-@FEW
-@given(st.integers(2, 6), st.integers(1, 3), SEEDS, WIDTHS)
-def test_outputs_of_made_see_earlier_entries_only(features, count, seed, hidden):
-    net = shaken(MADE(features, count, hidden), seed)
-    x = draws((12, features), seed)
-    jacobian = torch.autograd.functional.jacobian(lambda x: net(x).sum(0), x, vectorize=True)
-    jacobian = jacobian.movedim(2, 0)  # (B, D, count, D)
-    for d in range(features):
-        assert (jacobian[:, d, :, d:] == 0).all()
-
-
-@STEADY
-@given(st.integers(2, 9), st.integers(1, 3), st.lists(st.integers(1, 20), max_size=3))
-def test_outputs_of_made_are_joined_to_all_earlier_entries(features, count, hidden):
-    paths, net = torch.eye(features, dtype=torch.long), MADE(features, count, hidden)
-    assert not hidden or net[0].mask.any(1).all()  # no unit is idle
-    for layer in net:
-        paths = layer.mask.long() @ paths if isinstance(layer, MaskedLinear) else paths
-    joined = paths.unflatten(0, (features, count)) > 0
-    earlier = torch.ones(features, features).tril(-1).bool()[:, None].expand(joined.shape)
-    if min(hidden, default=features) >= features - 1:
-        assert torch.equal(joined, earlier)
-    else:  # too narrow for all of it, but never closed
-        assert not (joined & ~earlier).any()
-        assert joined[-1].any()
 
 
 @pytest.mark.parametrize("function", [Affine(), Spline(4)])
@@ -1093,3 +998,61 @@ def test_flows_refuse():
     for event_shape in ((0,), (2.0,), (True, 2)):
         with pytest.raises(ValueError, match="^event_shape must be a whole number of at least 1"):
             Flow([Planar(2)], event_shape)
+
+
+# what lies outside a spline
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("far", [3e38, 1e20, 1e6, 4.0])
+def test_values_outside_a_spline_meet_neither_formula_nor_gradient(dtype, far):
+    spline = Spline(6, bound=3.0)
+    x = torch.tensor([far, -far, 0.4, -2.9], dtype=dtype, requires_grad=True)
+    theta = draws((4, spline.count)).to(dtype).requires_grad_()
+    for way in (spline.forward, spline.inverse):
+        y, log_slope = way(x, theta)
+        assert torch.equal(y[:2], x[:2])
+        assert torch.equal(log_slope[:2], torch.zeros(2, dtype=dtype))
+        by_x, by_theta = torch.autograd.grad(y.sum() + log_slope.sum(), (x, theta))
+        assert torch.equal(by_x[:2], torch.ones(2, dtype=dtype))
+        assert torch.equal(by_theta[:2], torch.zeros_like(by_theta[:2]))
+        assert torch.isfinite(by_theta).all()
+        assert by_theta[2:].abs().sum(1).min() > 0
+        alone, _ = way(x[2:], theta[2:])
+        assert torch.equal(y[2:], alone)
+
+
+def test_a_spline_whose_inputs_are_all_outside_learns_nothing():
+    flow = Flow([Coupling(alternating(2), Spline(5, bound=1.0), MLP(1, 1, 14))], (2,))
+    x = 50 + draws((8, 2))
+    flow.loss(x).mean().backward()
+    assert all((p.grad == 0).all() for p in flow.parameters())
+
+
+def test_the_smallest_bins_of_a_spline_are_a_thousandth():
+    spline = Spline(4, bound=1.0)
+    theta = torch.zeros(spline.count)
+    theta[0], theta[4] = -100.0, -100.0  # the first bin as narrow and as low as may be
+    x, _ = spline.forward(torch.tensor([-1 + 2e-3]), theta[None])
+    close(x, torch.tensor([-1 + 2e-3]), 1e-12)  # its right end, 2 · bound · least from the left
+    theta[8:] = -100.0  # the flattest knots
+    _, log_slope = spline.forward(torch.tensor([-1 + 2e-3]), theta[None])
+    close(log_slope, torch.tensor([math.log(1e-3)]), 1e-9)
+
+
+@pytest.mark.parametrize("layer", [Conv1x1, Conv1x1LU])
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_matrices_say_in_which_precision_they_can_be_solved(layer, dtype):
+    layer = layer(3).to(dtype)
+    for way in (layer.forward, layer.inverse):
+        with pytest.raises(ValueError, match=f"^weight must be in float32 or float64.*, got {dtype}$"):
+            way(torch.ones(2, 3, dtype=dtype))
+
+
+def test_initialise_refuses_a_channel_that_varies_by_rounding_only():
+    x = draws((50, 2)).float()
+    x[:, 1] = 1 + 1e-7 * x[:, 1]
+    with pytest.raises(ValueError, match=r"^x must vary in each channel .* around 1 in channel 1$"):
+        ActNorm(2).initialise(x)
+    x[:, 1] -= 1  # small, but no rounding
+    assert (ActNorm(2).initialise(x).std(0, correction=0) - 1).abs().max() < 1e-3

@@ -7,7 +7,7 @@ import re
 
 import pytest
 import torch
-from exactness import FEW, REAL, STEADY, close, double, seeded  # noqa: F401  (double is a fixture)
+from exactness import FEW, REAL, STEADY, close, seeded
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
@@ -15,7 +15,10 @@ from torch import nn
 from torch.nn import functional as F
 
 from genlib import gan
-from genlib.gan import GAN, LOSSES, PENALTIES, History, fit
+from genlib.gan import GAN, LOSSES, PENALTIES, fit
+from genlib.training import History
+
+pytestmark = pytest.mark.usefixtures("double")
 
 SEEDS = st.integers(0, 10**6)
 VALUES = st.lists(st.floats(-30, 30), min_size=1, max_size=5)
@@ -610,7 +613,7 @@ def by_hand(
         torch.optim.Adam(part.parameters(), lr=rate, betas=betas, eps=1e-8)
         for part, rate in ((generator, lr), (critic, critic_lr))
     ]
-    noise, feed, history = iter(noise), 0, History()
+    noise, feed, paid = iter(noise), 0, {"critic": [], "generator": []}
     mean = [p.detach().clone() for p in generator.parameters()]
     for k in range(steps):
         rate = max((1 + math.cos(math.pi * k / steps)) / 2, floor)
@@ -630,19 +633,19 @@ def by_hand(
                 with torch.no_grad():
                     for p in critic.parameters():
                         p.copy_(p.clip(-clip, clip))
-        history.critic.append(loss.item())
+        paid["critic"].append(loss.item())
         loss = of_generator(critic(generator(next(noise))).flatten()).mean()
         movers[0].zero_grad()
         loss.backward()
         movers[0].step()
-        history.generator.append(loss.item())
+        paid["generator"].append(loss.item())
         d = min(average or 1, (1 + k) / (10 + k))
         mean = [d * m + (1 - d) * p.detach() for m, p in zip(mean, generator.parameters(), strict=True)]
     if average is not None:
         with torch.no_grad():
             for p, m in zip(generator.parameters(), mean, strict=True):
                 p.copy_(m)
-    return history
+    return paid
 
 
 @pytest.mark.parametrize(
@@ -684,8 +687,8 @@ def test_the_game_against_a_loop_by_hand(loss, settings):
     )
     for part in ("generator weights", "critic weights"):
         close(snapshot(model)[part], snapshot(other)[part], 1e-10)
-    close(torch.tensor(history.critic), torch.tensor(expected.critic), 1e-10)
-    close(torch.tensor(history.generator), torch.tensor(expected.generator), 1e-10)
+    close(torch.tensor(history.losses["critic"]), torch.tensor(expected["critic"]), 1e-10)
+    close(torch.tensor(history.losses["generator"]), torch.tensor(expected["generator"]), 1e-10)
     assert not history.interrupted
 
 
@@ -821,12 +824,10 @@ def test_history_holds_the_last_losses_of_each_step():
     model = a_gan(kind=Watched, penalty="wgan-gp")
     history = run(model, steps=5, critic_steps=2, weight=2.0)
     paid = [call["paid"] for call in model.calls]
-    assert history.critic == paid[1::3]
-    assert history.generator == paid[2::3]
-    assert history == History(paid[1::3], paid[2::3], False)
-    assert all(type(value) is float for value in history.critic + history.generator)
-    History().critic.append(1.0)
-    assert History() == History(critic=[], generator=[], interrupted=False)
+    assert history.losses["critic"] == paid[1::3]
+    assert history.losses["generator"] == paid[2::3]
+    assert history.losses == {"critic": paid[1::3], "generator": paid[2::3]}
+    assert all(type(value) is float for value in history.losses["critic"] + history.losses["generator"])
 
 
 @pytest.mark.parametrize("penalty", PENALTIES)
@@ -847,7 +848,7 @@ def test_points_and_images_of_both_dtypes(penalty, event, dtype):
     model = a_gan(event, penalty=penalty, flat=dtype == REAL).to(dtype)
     batches = [batch.to(dtype) for batch in batches_of(2, event=event)]
     history = run(model, batches, 2, weight=1.0, average=0.5)
-    assert len(history.critic) == len(history.generator) == 2
+    assert [len(losses) for losses in history.losses.values()] == [2, 2]
     assert {p.dtype for p in model.parameters()} == {dtype}
     assert model.sample((2,)).dtype == dtype
 
@@ -950,8 +951,8 @@ def test_an_interrupt_returns_what_was_learnt(where, average):
     history = run(model, steps=9, lr=0.05, average=average, after=after)
     assert history.interrupted
     paid = [call["paid"] for call in model.calls]
-    assert history.critic == paid[0:6:2]
-    assert history.generator == paid[1:6:2]
+    assert history.losses["critic"] == paid[0:6:2]
+    assert history.losses["generator"] == paid[1:6:2]
     mean = raw[0]["generator weights"]
     for k, weights in enumerate(raw[1:]):
         d = min(0.5, (1 + k) / (10 + k))
@@ -964,7 +965,7 @@ def test_an_interrupt_before_the_first_step_leaves_the_generator(where):
     model = a_gan(kind=Watched)
     model.trouble[where, 1] = "interrupt"
     history = run(model, average=0.5)
-    assert history == History([], [], True)
+    assert history == History({"critic": [], "generator": []}, [], True)
     assert torch.equal(snapshot(model)["generator weights"], model.calls[0]["generator weights"])
 
 

@@ -6,16 +6,6 @@ import pytest
 import torch
 from torch.nn import functional
 
-from genlib.checks import grade
-
-
-def said(capsys, label, answer):
-    """What the grader says of an answer."""
-    grade(label, answer)
-    text = capsys.readouterr().out.strip()
-    assert text.startswith(f"{label}: ")
-    return text.removeprefix(f"{label}: ")
-
 
 def logit_normal(x, a, b):
     base = torch.distributions.Normal(x.new_tensor(b), abs(a))
@@ -84,8 +74,8 @@ BITS = (64 * math.log(17) - 96) / 64 / math.log(2)
         ("ex:img-logit", logit_ladj),
     ],
 )
-def test_right_answers_are_graded_right(label, answer, capsys):
-    assert said(capsys, label, answer).startswith("right")
+def test_right_answers_are_graded_right(label, answer, said):
+    assert said(label, answer).startswith("right")
 
 
 def forward_stack(layers, x):
@@ -150,7 +140,7 @@ def forward_stack(layers, x):
         ("ex:img-logit", lambda x, alpha: logit_ladj(x, alpha) - math.log(1 - 2 * alpha), "Right"),
     ],
 )
-def test_common_slips_are_named(label, answer, says, capsys):
-    verdict = said(capsys, label, answer)
+def test_common_slips_are_named(label, answer, says, said):
+    verdict = said(label, answer)
     assert verdict.startswith("not yet")
     assert says in verdict

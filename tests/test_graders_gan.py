@@ -6,8 +6,6 @@ import math
 import pytest
 import torch
 from scipy import stats
-from test_graders_flows import said
-from test_graders_vae import single
 from torch.nn import functional
 
 
@@ -94,21 +92,21 @@ ANSWERS = [
 
 
 @pytest.mark.parametrize(("label", "answer"), ANSWERS)
-def test_right_answers_are_graded_right(label, answer, capsys):
-    assert said(capsys, label, answer).startswith("right")
+def test_right_answers_are_graded_right(label, answer, said):
+    assert said(label, answer).startswith("right")
 
 
 @pytest.mark.parametrize(("label", "answer"), ANSWERS)
-def test_right_answers_in_single_precision_are_graded_right(label, answer, capsys):
-    assert said(capsys, label, single(answer)).startswith("right")
+def test_right_answers_in_single_precision_are_graded_right(label, answer, said, single):
+    assert said(label, single(answer)).startswith("right")
 
 
-def test_the_batches_given_carry_no_gradients(capsys):
+def test_the_batches_given_carry_no_gradients(said):
     def answer(critic, real, fake, u):
         assert not any(part.requires_grad for part in (real, fake, u))
         return penalty(critic, real, fake, u)
 
-    assert said(capsys, "ex:gan-penalty", answer).startswith("right")
+    assert said("ex:gan-penalty", answer).startswith("right")
 
 
 def changed(kl=lambda kl, js: kl, js=lambda kl, js: js):
@@ -238,7 +236,7 @@ def of_slopes(penalise):
         ("ex:gan-penalty", of_lengths(lambda n: 10 * ((n - 1) ** 2).mean()), "in the points between"),
     ],
 )
-def test_slips_are_named(label, answer, says, capsys):
-    told = said(capsys, label, answer)
+def test_slips_are_named(label, answer, says, said):
+    told = said(label, answer)
     assert told.startswith("not yet")
     assert says in told

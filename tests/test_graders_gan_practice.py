@@ -7,9 +7,7 @@ import pytest
 import torch
 from scipy import special, stats
 from sklearn.neighbors import NearestNeighbors
-from test_graders_flows import said
 from test_graders_gan import ANSWERS as OF_THE_GAME
-from test_graders_vae import single
 
 from genlib import checks, metrics
 
@@ -85,13 +83,13 @@ ANSWERS = [
 
 
 @pytest.mark.parametrize(("label", "answer"), ANSWERS)
-def test_right_answers_are_graded_right(label, answer, capsys):
-    assert said(capsys, label, answer).startswith("right")
+def test_right_answers_are_graded_right(label, answer, said):
+    assert said(label, answer).startswith("right")
 
 
 @pytest.mark.parametrize(("label", "answer"), [pair for pair in ANSWERS if callable(pair[1])])
-def test_right_answers_in_single_precision_are_graded_right(label, answer, capsys):
-    assert said(capsys, label, single(answer)).startswith("right")
+def test_right_answers_in_single_precision_are_graded_right(label, answer, said, single):
+    assert said(label, single(answer)).startswith("right")
 
 
 @pytest.mark.parametrize("label", sorted({label for label, _ in ANSWERS + OF_THE_GAME}))
@@ -147,7 +145,7 @@ def test_no_slip_is_the_right_answer(label):
         ("ex:god-chance", lambda a, n: errors(a, n) / 2, "not 1"),
     ],
 )
-def test_slips_are_named(label, answer, says, capsys):
-    told = said(capsys, label, answer)
+def test_slips_are_named(label, answer, says, said):
+    told = said(label, answer)
     assert told.startswith("not yet")
     assert says in told

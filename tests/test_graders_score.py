@@ -7,8 +7,6 @@ import numpy as np
 import pytest
 import torch
 from scipy import integrate, stats
-from test_graders_flows import said
-from test_graders_vae import single
 from torch.distributions import Categorical, Independent, Normal, kl_divergence
 
 from genlib import checks
@@ -258,8 +256,8 @@ def cases(label, answer=lambda *given: None):
 
 
 @pytest.mark.parametrize(("label", "answer"), REFERENCES + LESSON)
-def test_right_answers_are_graded_right(label, answer, capsys):
-    assert said(capsys, label, answer).startswith("right, in all")
+def test_right_answers_are_graded_right(label, answer, said):
+    assert said(label, answer).startswith("right, in all")
 
 
 @pytest.mark.parametrize(("label", "answer"), REFERENCES)
@@ -270,13 +268,13 @@ def test_what_is_expected_agrees_with_the_reference(label, answer):
 
 
 @pytest.mark.parametrize(("label", "answer"), LESSON)
-def test_right_answers_in_single_precision_are_graded_right(label, answer, capsys):
-    assert said(capsys, label, single(answer)).startswith("right")
-    assert said(capsys, label, in_tensors(answer)).startswith("right")
+def test_right_answers_in_single_precision_are_graded_right(label, answer, said, single):
+    assert said(label, single(answer)).startswith("right")
+    assert said(label, in_tensors(answer)).startswith("right")
 
 
 @pytest.mark.parametrize(("label", "answer"), LESSON)
-def test_answers_that_change_what_they_are_given_are_graded_right(label, answer, capsys):
+def test_answers_that_change_what_they_are_given_are_graded_right(label, answer, said):
     def spoiling(*given):
         got = answer(*given)
         got = got.clone() if isinstance(got, torch.Tensor) else got
@@ -285,7 +283,7 @@ def test_answers_that_change_what_they_are_given_are_graded_right(label, answer,
                 part.fill_(math.nan)
         return got
 
-    assert said(capsys, label, spoiling).startswith("right")
+    assert said(label, spoiling).startswith("right")
 
 
 @pytest.mark.parametrize("label", LABELS)
@@ -311,20 +309,20 @@ def test_the_first_question_tells_all_slips_apart(label):
 
 
 @pytest.mark.parametrize(("label", "answer"), LESSON)
-def test_a_wrong_answer_that_is_no_slip_gets_a_hint(label, answer, capsys):
+def test_a_wrong_answer_that_is_no_slip_gets_a_hint(label, answer, said):
     def wrong(*given):
         got = answer(*given)
         return 0.37 + 1.618 * torch.as_tensor(got, dtype=torch.float64)
 
-    told, first = said(capsys, label, wrong), cases(label)[0]
+    told, first = said(label, wrong), cases(label)[0]
     assert told.startswith(f"not yet. {first.question}")
     assert told.endswith(first.hint)
     assert first.hint
 
 
 @pytest.mark.parametrize("label", LABELS)
-def test_another_shape_is_told(label, capsys):
-    told = said(capsys, label, lambda *given: torch.zeros(2, 3, 7))
+def test_another_shape_is_told(label, said):
+    told = said(label, lambda *given: torch.zeros(2, 3, 7))
     assert f"shape must be {tuple(torch.as_tensor(cases(label)[0].expected).shape)}" in told
 
 
@@ -564,13 +562,13 @@ SLIPS = [
 
 
 @pytest.mark.parametrize(("label", "answer", "says"), SLIPS)
-def test_slips_are_named(label, answer, says, capsys):
-    told = said(capsys, label, answer)
+def test_slips_are_named(label, answer, says, said):
+    told = said(label, answer)
     assert told.startswith("not yet")
     assert says in told
 
 
 @pytest.mark.parametrize("label", LABELS)
-def test_every_slip_is_tried(label, capsys):
-    told = [said(capsys, label, answer) for tried, answer, _ in SLIPS if tried == label]
+def test_every_slip_is_tried(label, said):
+    told = [said(label, answer) for tried, answer, _ in SLIPS if tried == label]
     assert not [slip for slip in cases(label)[0].slips if not any(text.endswith(slip) for text in told)]

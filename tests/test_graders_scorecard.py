@@ -9,8 +9,6 @@ import numpy as np
 import pytest
 import torch
 from scipy import integrate, stats
-from test_graders_flows import said
-from test_graders_vae import single
 from torch import nn
 from torch.distributions import Independent, MultivariateNormal, Normal
 
@@ -198,13 +196,13 @@ LABELS = sorted({label for label, _ in ANSWERS})
 
 
 @pytest.mark.parametrize(("label", "answer"), ANSWERS)
-def test_right_answers_are_graded_right(label, answer, capsys):
-    assert said(capsys, label, answer).startswith("right")
+def test_right_answers_are_graded_right(label, answer, said):
+    assert said(label, answer).startswith("right")
 
 
 @pytest.mark.parametrize(("label", "answer"), FAST)
-def test_right_answers_in_single_precision_are_graded_right(label, answer, capsys):
-    assert said(capsys, label, single(answer)).startswith("right")
+def test_right_answers_in_single_precision_are_graded_right(label, answer, said, single):
+    assert said(label, single(answer)).startswith("right")
 
 
 @pytest.mark.parametrize("label", LABELS)
@@ -225,10 +223,10 @@ def test_slips_are_short(label):
 
 @pytest.mark.parametrize("label", LABELS)
 @pytest.mark.parametrize("answer", [None, ...])
-def test_no_answer_is_said(label, answer, capsys):
-    assert said(capsys, label, answer) == "no answer yet"
+def test_no_answer_is_said(label, answer, said):
+    assert said(label, answer) == "no answer yet"
     if label != "ex:sc-checkerboard":
-        assert said(capsys, label, lambda *given: answer) == "no answer yet: the function returns nothing"
+        assert said(label, lambda *given: answer) == "no answer yet: the function returns nothing"
 
 
 def unwritten(*given):
@@ -240,9 +238,9 @@ def broken(*given):
 
 
 @pytest.mark.parametrize("label", [label for label in LABELS if label != "ex:sc-checkerboard"])
-def test_functions_that_raise_are_reported(label, capsys):
-    assert said(capsys, label, unwritten) == "no answer yet"
-    told = said(capsys, label, broken)
+def test_functions_that_raise_are_reported(label, said):
+    assert said(label, unwritten) == "no answer yet"
+    told = said(label, broken)
     assert told.startswith("not yet")
     assert "the answer raised KeyError: 'lost'" in told
 
@@ -319,8 +317,8 @@ SLIPS = [
 
 
 @pytest.mark.parametrize(("label", "answer", "says"), SLIPS)
-def test_slips_are_named(label, answer, says, capsys):
-    told = said(capsys, label, answer)
+def test_slips_are_named(label, answer, says, said):
+    told = said(label, answer)
     assert told.startswith("not yet")
     assert says in told
 
@@ -347,8 +345,8 @@ def test_every_slip_has_a_test():
         ("ex:sc-checkerboard", 1.0),
     ],
 )
-def test_wrong_answers_without_a_name_are_not_right(label, answer, capsys):
-    assert said(capsys, label, answer).startswith("not yet")
+def test_wrong_answers_without_a_name_are_not_right(label, answer, said):
+    assert said(label, answer).startswith("not yet")
 
 
 def on_the_plane(change):
@@ -368,18 +366,18 @@ def raising(x):
         (raising, "it broke down"),
     ],
 )
-def test_own_model_must_do_in_the_scorecard_too(change, says, capsys):
-    told = said(capsys, "ex:sc-own", on_the_plane(change))
+def test_own_model_must_do_in_the_scorecard_too(change, says, said):
+    told = said("ex:sc-own", on_the_plane(change))
     assert told.startswith("not yet")
     assert "two moons" in told
     assert says in told
 
 
-def test_own_model_leaves_the_stream_of_random_numbers_alone(capsys):
+def test_own_model_leaves_the_stream_of_random_numbers_alone(said):
     torch.manual_seed(7)
     expected = torch.randn(3)
     torch.manual_seed(7)
-    said(capsys, "ex:sc-own", Without)
+    said("ex:sc-own", Without)
     assert torch.equal(torch.randn(3), expected)
 
 

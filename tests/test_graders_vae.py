@@ -4,7 +4,6 @@ import math
 
 import pytest
 import torch
-from test_graders_flows import said
 from torch.distributions import Bernoulli, Categorical, Independent, MixtureSameFamily, Normal, kl_divergence
 
 LEVEL = torch.arange(17, dtype=torch.float64) / 8 - 1
@@ -53,13 +52,6 @@ def vamp(z, mu, sigma):
     return MixtureSameFamily(equal, Independent(Normal(mu, sigma), 1)).log_prob(z)
 
 
-def single(answer):
-    """The same answer, worked out in float32."""
-    return lambda *given: answer(
-        *(part.float() if isinstance(part, torch.Tensor) else part for part in given)
-    )
-
-
 FUNCTIONS = {
     "ex:vae-posterior": posterior,
     "ex:vae-kl": divergence,
@@ -76,18 +68,18 @@ NUMBERS = {"ex:vae-elbo": ELBO, "ex:vad-holes": 15 - math.log(350), "ex:vad-widt
 
 
 @pytest.mark.parametrize(("label", "answer"), [*FUNCTIONS.items(), *NUMBERS.items()])
-def test_right_answers_are_graded_right(label, answer, capsys):
-    assert said(capsys, label, answer).startswith("right")
+def test_right_answers_are_graded_right(label, answer, said):
+    assert said(label, answer).startswith("right")
 
 
 @pytest.mark.parametrize("label", sorted(set(FUNCTIONS) - {"ex:vae-posterior"}))
-def test_right_answers_in_single_precision_are_graded_right(label, capsys):
-    assert said(capsys, label, single(FUNCTIONS[label])).startswith("right")
+def test_right_answers_in_single_precision_are_graded_right(label, said, single):
+    assert said(label, single(FUNCTIONS[label])).startswith("right")
 
 
-def test_draws_with_a_slope_are_graded_right_and_without_one_are_not(capsys):
-    assert said(capsys, "ex:vae-exponential", quantile).startswith("right")
-    assert "follow the draw" in said(capsys, "ex:vae-exponential", lambda rate, u: quantile(rate, u).detach())
+def test_draws_with_a_slope_are_graded_right_and_without_one_are_not(said):
+    assert said("ex:vae-exponential", quantile).startswith("right")
+    assert "follow the draw" in said("ex:vae-exponential", lambda rate, u: quantile(rate, u).detach())
 
 
 @pytest.mark.parametrize(
@@ -154,7 +146,7 @@ def test_draws_with_a_slope_are_graded_right_and_without_one_are_not(capsys):
         ("ex:vad-active", lambda means: (means.std(0) > 0.01).sum(), "not a deviation"),
     ],
 )
-def test_slips_are_named(label, answer, says, capsys):
-    told = said(capsys, label, answer)
+def test_slips_are_named(label, answer, says, said):
+    told = said(label, answer)
     assert told.startswith("not yet")
     assert says in told

@@ -11,7 +11,7 @@ import yaml
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
 from scripts.build import toc_pages
-from scripts.execute import repository_url
+from scripts.execute import package, repository_url
 
 ROOT = Path(__file__).resolve().parents[1]
 LESSONS = sorted((ROOT / "notebooks").glob("*.ipynb"))
@@ -142,7 +142,8 @@ def tiny(url=""):
             "```python\nx = '$$ no equation $$'\n```"
         ),
         new_code_cell(
-            form.COLAB_CELL.format(url=json.dumps(url)), metadata={"colab": True, "tags": ["remove-cell"]}
+            form.FIRST_CELL.format(package=json.dumps(package(url))),
+            metadata={"colab": True, "tags": ["remove-cell"]},
         ),
         new_code_cell('device = "cpu"  # or "cuda"'),
         new_markdown_cell("## A sum\n\n$$ 1 + 1 = 2 $$ (eq:tiny-sum)\n\nwith\n\n$$\na := 1\n$$ (def:tiny-a)"),
@@ -380,9 +381,21 @@ BREAKS = {
     ),
     "shell": ("portability", "shell", lambda nb: replace(nb, "plotting", "!ls\nplotting")),
     "download": ("portability", "downloads", lambda nb: replace(nb, "plotting", "urlretrieve(a)\nplotting")),
-    "other repository": ("setting", "Colab", lambda nb: replace(nb, 'repository = ""', 'repository = "x"')),
-    "colab not first": ("setting", "Colab", lambda nb: nb.cells.insert(0, new_code_cell("import torch"))),
-    "colab in the page": ("setting", "remove-cell", lambda nb: find(nb, "# Google").metadata.tags.clear()),
+    "other repository": (
+        "setting",
+        "looks for genlib",
+        lambda nb: replace(nb, 'package = ""', 'package = "x"'),
+    ),
+    "colab not first": (
+        "setting",
+        "looks for genlib",
+        lambda nb: nb.cells.insert(0, new_code_cell("import torch")),
+    ),
+    "colab in the page": (
+        "setting",
+        "remove-cell",
+        lambda nb: find(nb, "# Nothing below").metadata.tags.clear(),
+    ),
     "no device": ("setting", "Settings", lambda nb: replace(nb, "device =", "seed =")),
     "stored on a GPU": ("setting", "Settings", lambda nb: replace(nb, '"cpu"  #', '"cuda"  #')),
     "device named twice": ("setting", "names a device", lambda nb: replace(nb, "frames", 'device="cpu"')),

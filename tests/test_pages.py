@@ -1,4 +1,7 @@
-"""The built pages in a real browser: on a desktop and a phone, in light and dark.
+"""The built pages in a real browser: on a phone and a desktop, in light and dark.
+
+Each page is opened once. Its screen and its mode change while it is open, as a reader changes them, and one report
+collects what is wrong, with where it was seen.
 
 The site is taken from the environment variable SITE, or else from _build/html. Chromium comes from the system. Where
 there is none these tests are skipped; under CI that is a failure.
@@ -7,17 +10,24 @@ there is none these tests are skipped; under CI that is a failure.
 import contextlib
 import functools
 import http.server
+import importlib
+import inspect
 import json
 import os
+import pkgutil
 import re
 import shutil
 import threading
+import urllib.request
 from html.parser import HTMLParser
 from pathlib import Path
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote, urljoin, urlsplit
 
 import pytest
 import yaml
+from playwright.sync_api import Error, sync_playwright
+
+import genlib
 
 ROOT = Path(__file__).resolve().parents[1]
 SITE = Path(os.environ.get("SITE") or ROOT / "_build" / "html").resolve()
@@ -34,12 +44,8 @@ FLAGS = [
     "--disable-sync",
     "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
 ]
-SCREENS = {"desktop": (1300, 900), "phone": (390, 844)}
+SCREENS = {"phone": (390, 844), "desktop": (1300, 900)}
 MODES = ("light", "dark")
-
-# Every rule of axe-core is asked for. Colours are the same on both screens, and their rule is the slowest by far: the
-# desktop answers for the phone.
-ON_PHONE = {"color-contrast": {"enabled": False}}
 
 
 def pages_of_toc(entry):
@@ -97,8 +103,6 @@ def browser():
     if path is None:
         tell = pytest.fail if os.environ.get("CI", "false") not in ("", "false") else pytest.skip
         tell("no Chromium is installed, so the built pages are not tested")
-    from playwright.sync_api import sync_playwright
-
     with sync_playwright() as play:
         started = play.chromium.launch(executable_path=path, args=FLAGS)
         yield started
@@ -113,28 +117,50 @@ def tab(browser):
     return context.new_page()
 
 
+class Report:
+    """What is wrong with one page: each complaint once, with the places where it was seen."""
+
+    def __init__(self):
+        self.place, self.complaints = "", {}
+
+    def add(self, *complaints):
+        for complaint in complaints:
+            self.complaints.setdefault(complaint, dict.fromkeys([self.place]))[self.place] = None
+
+    def ask(self, inspection, *given):
+        """Add what an inspection says. One that breaks off is a complaint too, and the next ones follow."""
+        try:
+            self.add(*inspection(*given))
+        except Error as error:
+            self.add(f"{inspection.__name__} broke off: {error.message.splitlines()[0]}")
+
+    def __str__(self):
+        return "".join(f"\n{said} [{'; '.join(seen)}]" for said, seen in self.complaints.items())
+
+
 @pytest.fixture
-def visit(tab, base):
-    """A function that opens a page, waits until it is complete, and returns it with the list of what went wrong."""
-    wrong = []
+def report():
+    return Report()
+
+
+@pytest.fixture
+def visit(tab, base, report):
+    """A function that opens a page in light mode and returns it; the report hears of errors."""
     watch = {
-        "pageerror": lambda error: wrong.append(f"script error: {error}"),
-        "console": lambda line: wrong.extend([f"console: {line.text}"] if line.type == "error" else []),
-        "request": lambda request: wrong.extend(outside(request.url, base)),
-        "requestfailed": lambda request: wrong.append(f"failed request: {request.url}"),
-        "response": lambda got: wrong.extend([f"{got.status}: {got.url}"] if got.status >= 400 else []),
+        "pageerror": lambda error: report.add(f"script error: {error}"),
+        "console": lambda line: report.add(*[f"console: {line.text}"] * (line.type == "error")),
+        "request": lambda request: report.add(*outside(request.url, base)),
+        "requestfailed": lambda request: report.add(f"failed request: {request.url}"),
+        "response": lambda got: report.add(*[f"{got.status}: {got.url}"] * (got.status >= 400)),
     }
     for event, listener in watch.items():
         tab.on(event, listener)
 
-    def visit(address, screen="desktop", mode="light", complete=True):
-        width, height = SCREENS[screen]
-        tab.set_viewport_size({"width": width, "height": height})
-        tab.emulate_media(color_scheme=mode)  # the book follows what the reader's system prefers
+    def visit(address, screen):
+        report.place = f"{screen}, while it loads"
+        show(tab, screen, "light")
         tab.goto(f"{base}/{address}", wait_until="load")
-        if complete:
-            tab.evaluate(COMPLETE)
-        return tab, wrong
+        return tab
 
     yield visit
     for event, listener in watch.items():
@@ -142,9 +168,11 @@ def visit(tab, base):
     tab.goto("about:blank")
 
 
-def listed(complaints):
-    """The complaints, each on a line of its own and once."""
-    return "\n" + "\n".join(dict.fromkeys(complaints))
+def show(page, screen, mode):
+    """Turn to a screen and a mode; the book follows what the reader's system prefers."""
+    width, height = SCREENS[screen]
+    page.set_viewport_size({"width": width, "height": height})
+    page.emulate_media(color_scheme=mode)
 
 
 def outside(url, base):
@@ -153,7 +181,7 @@ def outside(url, base):
     return [] if inside else [f"request to another host: {url}"]
 
 
-# Resolves when formulas are typeset, widgets stand, pictures and fonts are there, and the page has been laid out.
+# Resolves when formulas are typeset, widgets stand, pictures and fonts are there.
 COMPLETE = """async () => {
   const until = async (what, done) => {
     for (let i = 0; i < 500; i++) { if (done()) return; await new Promise(go => setTimeout(go, 20)); }
@@ -167,8 +195,14 @@ COMPLETE = """async () => {
   await until('widgets', () => views.every(view => view.parentElement.querySelector('.jupyter-widgets')));
   await until('pictures', () => [...document.images].every(x => x.complete || x.loading === 'lazy'));
   await document.fonts.ready;
+  return [];
+}"""
+# Resolves when the page is laid out and all that moves has come to rest; the theme follows a new size 300 ms late.
+SETTLED = """async resized => {
+  if (resized) await new Promise(go => setTimeout(go, 350));
   await new Promise(go => requestAnimationFrame(() => requestAnimationFrame(go)));
   document.getAnimations().forEach(change => { try { change.finish(); } catch { change.cancel(); } });
+  return document.documentElement.dataset.theme;
 }"""
 
 
@@ -232,9 +266,143 @@ OVERFLOW = """() => {
   return wrong;
 }"""
 
+
+def complete(page):
+    """Wait until the page is complete."""
+    return page.evaluate(COMPLETE)
+
+
+def turn(page, screen, mode):
+    """Turn to a screen and a mode, and wait until the page has followed."""
+    resized = page.viewport_size["width"] != SCREENS[screen][0]
+    show(page, screen, mode)
+    return [] if page.evaluate(SETTLED, resized) == mode else [f"the page is not in {mode} mode"]
+
+
+def look(page):
+    """What is wrong to the eye."""
+    return [said for script in (FORMULAS, RAW_TEXT, PICTURES, OVERFLOW) for said in page.evaluate(script)]
+
+
+# Sliders ----------------------------------------------------------------------------------------------------
+
+
+VIEWS = 'script[type="application/vnd.jupyter.widget-view+json"]'
+# What a slider says, and the picture that shows.
+FRAME = """handle => {
+  const box = handle.closest('.widget-vbox, .cell_output');
+  const shown = [...box.querySelectorAll('img')].filter(x => x.checkVisibility());
+  return { count: shown.length, src: shown.map(x => x.src).join(), alt: shown.map(x => x.alt).join(),
+           said: handle.getAttribute('aria-valuetext'), now: handle.getAttribute('aria-valuenow') };
+}"""
+# The same, as soon as the slider has moved and the page has been laid out.
+NEXT_FRAME = """async ([handle, before]) => {
+  const drawn = () => new Promise(go => requestAnimationFrame(go));
+  for (let i = 0; handle.getAttribute('aria-valuenow') === before; i++) {
+    if (i > 600) throw new Error('the slider does not move');
+    await drawn();
+  }
+  await drawn(); await drawn();
+  return (FRAME)(handle);
+}""".replace("FRAME", FRAME)
+# The stacks of pictures in the stored state of a page's widgets: how many each one holds.
+STACKS = """() => [...document.querySelectorAll('script[type="application/vnd.jupyter.widget-state+json"]')]
+  .flatMap(x => Object.values(JSON.parse(x.textContent).state))
+  .filter(x => x.model_name === 'StackModel').map(x => x.state.children.length)"""
+
+
+def walk(page, handle):
+    """The frames of a slider, from its first position to its last by key; then one step back, and the start again."""
+    least, most = (round(float(handle.get_attribute(f"aria-value{end}"))) for end in ("min", "max"))
+    frames = [handle.evaluate(FRAME)]
+    handle.focus()
+
+    def press(key):
+        page.keyboard.press(key)
+        frames.append(page.evaluate(NEXT_FRAME, [handle, frames[-1]["now"]]))
+
+    if round(float(frames[0]["now"])) != least:
+        press("Home")
+    del frames[:-1]
+    for key in ["ArrowRight"] * (most - least) + ["ArrowLeft", "Home"]:
+        press(key)
+    return frames[:-2], frames[-2], frames[-1]
+
+
+def slider_faults(name, frames, back, home):
+    """What is wrong with a slider's frames: each shows one picture of its own and says a text of its own."""
+    wrong = [] if name else ["a slider has no name"]
+    for what in ("src", "alt", "said"):
+        if len({frame[what] for frame in frames}) != len(frames):
+            wrong.append(f"slider {name}: two of {len(frames)} positions have the same {what}")
+    if counts := {frame["count"] for frame in frames} - {1}:
+        wrong.append(f"slider {name}: one picture should show at a time, not {counts}")
+    if back != frames[-2]:
+        wrong.append(f"slider {name}: the way back shows another picture")
+    if home != frames[0]:
+        wrong.append(f"slider {name}: the key Home does not lead to the start")
+    return wrong
+
+
+def sliders(page):
+    """What is wrong with the sliders of a lesson, which has one at least, when keys move them."""
+    wrong, positions, stacks = [], [], page.evaluate(STACKS)
+    for handle in page.locator(".noUi-handle").element_handles():
+        frames, back, home = walk(page, handle)
+        wrong += slider_faults((handle.get_attribute("aria-label") or "").strip(), frames, back, home)
+        positions.append(len(frames))
+    if not len(stacks) == page.locator(VIEWS).count() > 0:
+        wrong.append("a lesson has a slider, and each one is on the page")
+    if sorted(positions) != sorted(stacks):
+        wrong.append(f"the sliders reach {positions} pictures, and there are {stacks}")
+    return wrong
+
+
+def mouse(page):
+    """Drag the first slider from one end to the other: its picture follows."""
+    handle = page.locator(".noUi-handle").first.element_handle()
+    handle.scroll_into_view_if_needed()
+    before = handle.evaluate(FRAME)
+    track, knob = page.locator(".noUi-base").first.bounding_box(), handle.bounding_box()
+    near_end = knob["x"] > track["x"] + track["width"] / 2
+    page.mouse.move(knob["x"] + knob["width"] / 2, knob["y"] + knob["height"] / 2)
+    page.mouse.down()
+    page.mouse.move(track["x"] + (0 if near_end else track["width"]), knob["y"] + knob["height"] / 2, steps=4)
+    page.mouse.up()
+    after = page.evaluate(NEXT_FRAME, [handle, before["now"]])
+    return ["the picture does not follow the mouse"] * (after["src"] == before["src"])
+
+
+# What a lesson offers ---------------------------------------------------------------------------------------
+
+
+def copy_button(page):
+    """Press the first copy button: it says that it has copied, beside the widgets' scripts too."""
+    code = page.locator(".cell_input .highlight").first
+    code.hover()
+    code.locator("button.copybtn").click()
+    code.locator("button.copybtn.success").wait_for()
+    return []
+
+
+def checks(page):
+    """What is wrong with the lines of checks: there are some, all are marked, and each leads to its equation."""
+    printed = page.locator(".cell_output pre", has_text=re.compile(r"^eq:\S+ holds: ")).count()
+    marked = page.locator(".output.check pre")
+    links = marked.locator("a[href^='#equation-eq-']")
+    lost = links.evaluate_all("links => links.filter(x => !document.querySelector(x.hash)).map(x => x.hash)")
+    wrong = [f"no equation: {address}" for address in lost]
+    if not printed == marked.count() == links.count() > 0:
+        wrong.append(f"{printed} checks are printed, {marked.count()} are marked, {links.count()} are linked")
+    return wrong
+
+
+# Access -----------------------------------------------------------------------------------------------------
+
+
 # axe-core looks at every element by itself, and a page of code has thousands that are styled alike. So the page is
 # thinned: a formula becomes a word, and of the tokens of code with the same classes in the same place one stays.
-AXE_RUN = """async rules => {
+THIN = """() => {
   document.querySelectorAll('mjx-container').forEach(formula => formula.replaceChildren('formula'));
   const seen = new Set();
   for (const token of [...document.querySelectorAll('main pre span, main .sig span, main .sig em')].reverse()) {
@@ -244,196 +412,116 @@ AXE_RUN = """async rules => {
     if (seen.has(style)) token.replaceWith(token.textContent);
     seen.add(style);
   }
-  const result = await axe.run({ preload: false, resultTypes: ['violations'], rules });
+}"""
+
+# Contrast is the slowest rule by far, and equal for texts of one kind: the same tags and classes all the way up, and
+# the same colours, sizes and shades on them. Of each kind that shows, one text is asked.
+KINDS = """() => {
+  const kinds = new Map([[document, '']]), one = new Map();
+  const shades = ['color', 'backgroundColor', 'backgroundImage', 'opacity', 'fontSize', 'fontWeight', 'textShadow'];
+  for (const x of document.querySelectorAll('html, body, body *')) {
+    const style = getComputedStyle(x);
+    const own = [x.tagName, x.getAttribute('class'), ...shades.map(name => style[name])].join();
+    const kind = kinds.get(x.parentNode) + ' ' + own;
+    kinds.set(x, kind);
+    const says = [...x.childNodes].some(part => part.nodeType === Node.TEXT_NODE && part.data.trim());
+    if ((says || x.matches('input, select, textarea')) && x.checkVisibility() && !one.has(kind)) one.set(kind, x);
+  }
+  return [...one.values()];
+}"""
+
+AXE_RUN = """async ([where, options]) => {
+  const result = await axe.run(where ?? document, { preload: false, resultTypes: ['violations'], ...options });
   return result.violations.filter(x => ['serious', 'critical'].includes(x.impact)).flatMap(x =>
     x.nodes.slice(0, 4).map(node =>
       `${x.id} (${node.any[0]?.message ?? x.help}): ${node.target.join(' ')} ${node.html.slice(0, 120)}`));
 }"""
 
 
-def access_faults(page, screen):
-    """What axe-core finds of serious or critical impact."""
-    if not AXE.is_file():
-        pytest.fail(f"{AXE} is missing: npm ci puts it there")
+def thin_for_axe(page):
+    """Put axe-core on the page, and take away what it need not see. Nothing else can be inspected afterwards."""
     page.evaluate(AXE.read_text(encoding="utf-8"))
-    return page.evaluate(AXE_RUN, ON_PHONE if screen == "phone" else {})
+    page.evaluate(THIN)
+    return []
+
+
+def access(page):
+    """What axe-core finds of serious or critical impact, by all of its rules but that of contrast."""
+    return page.evaluate(AXE_RUN, [None, {"rules": {"color-contrast": {"enabled": False}}}])
+
+
+def colours(page):
+    """What axe-core finds by the rules that ask for colours."""
+    one_of_each = page.evaluate_handle(KINDS)
+    return page.evaluate(AXE_RUN, [one_of_each, {"runOnly": ["color-contrast", "link-in-text-block"]}])
+
+
+# The round through every page -------------------------------------------------------------------------------
+
+
+# The inspections of a page in their order. axe-core comes last; colours are the same on both screens.
+ROUND = [
+    ("phone", "light", [look, sliders]),
+    ("phone", "dark", [look]),
+    ("desktop", "dark", [look]),
+    ("desktop", "light", [look, checks, copy_button, sliders, mouse, thin_for_axe, access, colours]),
+    ("desktop", "dark", [colours]),
+    ("phone", "dark", [access]),
+]
+OF_LESSONS = (checks, copy_button, sliders, mouse)
 
 
 @pytest.mark.browser
-@pytest.mark.parametrize("mode", MODES)
-@pytest.mark.parametrize("screen", SCREENS)
 @pytest.mark.parametrize("name", [*PAGES, "genindex", "search"])
-def test_page_is_right(visit, name, screen, mode):
-    page, wrong = visit(f"{name}.html", screen, mode)
-    if page.get_attribute("html", "data-theme") != mode:
-        wrong.append(f"the page is not in {mode} mode")
-    for script in (FORMULAS, RAW_TEXT, PICTURES, OVERFLOW):
-        wrong += page.evaluate(script)
-    wrong += access_faults(page, screen)
-    assert not wrong, listed(wrong)
+def test_page_is_right(visit, report, name):
+    if not AXE.is_file():
+        pytest.fail(f"{AXE} is missing: npm ci puts it there")
+    page = visit(f"{name}.html", "phone")
+    report.ask(complete, page)
+    for screen, mode, inspections in ROUND:
+        report.place = f"{screen}, {mode}"
+        report.ask(turn, page, screen, mode)
+        for inspection in inspections:
+            if name in LESSONS or inspection not in OF_LESSONS:
+                report.ask(inspection, page)
+    assert not report.complaints, str(report)
 
 
 @pytest.mark.browser
 def test_the_top_leads_to_the_front_page(visit):
-    page, _ = visit("", complete=False)
+    page = visit("", "desktop")
     page.wait_for_url(f"**/{PAGES[0]}.html")
     page.locator("article h1").wait_for()
 
 
-# Sliders ----------------------------------------------------------------------------------------------------
-
-
-VIEWS = 'script[type="application/vnd.jupyter.widget-view+json"]'
-FRAME = """handle => {
-  const box = handle.closest('.widget-vbox, .cell_output');
-  const shown = [...box.querySelectorAll('img')].filter(x => x.checkVisibility());
-  return { count: shown.length, src: shown.map(x => x.src).join(), alt: shown.map(x => x.alt).join(),
-           said: handle.getAttribute('aria-valuetext') };
-}"""
-# The stacks of pictures in the stored state of a page's widgets: how many each one holds.
-STACKS = """() => [...document.querySelectorAll('script[type="application/vnd.jupyter.widget-state+json"]')]
-  .flatMap(x => Object.values(JSON.parse(x.textContent).state))
-  .filter(x => x.model_name === 'StackModel').map(x => x.state.children.length)"""
-
-
-def press(page, handle, key):
-    """Press a key on a slider, wait until it has answered, and return the frame that shows."""
-    before = handle.get_attribute("aria-valuenow")
-    handle.press(key)
-    page.wait_for_function(
-        "([x, before]) => x.getAttribute('aria-valuenow') !== before", arg=[handle.element_handle(), before]
-    )
-    page.evaluate("() => new Promise(go => requestAnimationFrame(() => requestAnimationFrame(go)))")
-    return handle.evaluate(FRAME)
-
-
-def slider_faults(page, handle):
-    """How many positions a slider has, and what is wrong with them: each shows a picture and says a text of its own."""
-    name = (handle.get_attribute("aria-label") or "").strip()
-    wrong = [] if name else ["the slider has no name"]
-    least, most = (round(float(handle.get_attribute(f"aria-value{end}"))) for end in ("min", "max"))
-    if round(float(handle.get_attribute("aria-valuenow"))) != least:
-        press(page, handle, "Home")
-    seen = [handle.evaluate(FRAME)]
-    for _ in range(most - least):
-        seen.append(press(page, handle, "ArrowRight"))
-    for what in ("src", "alt", "said"):
-        if len({frame[what] for frame in seen}) != len(seen):
-            wrong.append(f"{name}: two of {len(seen)} positions have the same {what}")
-    if any(frame["count"] != 1 for frame in seen):
-        wrong.append(f"{name}: one picture should show at a time")
-    if press(page, handle, "ArrowLeft") != seen[-2]:
-        wrong.append(f"{name}: the way back shows another picture")
-    if press(page, handle, "Home") != seen[0]:
-        wrong.append(f"{name}: the key Home does not lead to the start")
-    return len(seen), wrong
-
-
 @pytest.mark.browser
-@pytest.mark.parametrize("screen", SCREENS)
-@pytest.mark.parametrize("lesson", LESSONS)
-def test_every_slider_moves_its_picture(visit, lesson, screen):
-    page, wrong = visit(f"{lesson}.html", screen)
-    handles, positions = page.locator(".noUi-handle"), []
-    for i in range(handles.count()):
-        count, faults = slider_faults(page, handles.nth(i))
-        positions.append(count)
-        wrong += faults
-    assert not wrong, listed(wrong)
-    stacks = page.evaluate(STACKS)
-    assert len(stacks) == page.locator(VIEWS).count() > 0, (
-        "a lesson has a slider, and each one is on the page"
-    )
-    assert sorted(positions) == sorted(stacks), "every picture can be reached"
-
-
-@pytest.mark.browser
-@pytest.mark.parametrize("lesson", LESSONS)
-def test_a_slider_follows_the_mouse(visit, lesson):
-    page, wrong = visit(f"{lesson}.html")
-    handle = page.locator(".noUi-handle").first
-    handle.scroll_into_view_if_needed()
-    before = handle.evaluate(FRAME)
-    track, knob = page.locator(".noUi-base").first.bounding_box(), handle.bounding_box()
-    near_end = knob["x"] > track["x"] + track["width"] / 2
-    page.mouse.move(knob["x"] + knob["width"] / 2, knob["y"] + knob["height"] / 2)
-    page.mouse.down()
-    page.mouse.move(track["x"] + (0 if near_end else track["width"]), knob["y"] + knob["height"] / 2, steps=4)
-    page.mouse.up()
-    page.wait_for_function(
-        f"([x, before]) => ({FRAME})(x).src !== before", arg=[handle.element_handle(), before["src"]]
-    )
-    assert not wrong, listed(wrong)
-
-
-# What a page offers -----------------------------------------------------------------------------------------
-
-
-@pytest.mark.browser
-def test_search_finds_the_lesson(visit):
-    page, wrong = visit(f"{PAGES[0]}.html")
+def test_search_finds_the_lesson(visit, report):
+    page = visit(f"{PAGES[0]}.html", "desktop")
     page.keyboard.press("Control+k")
     page.locator("dialog[open] input[type=search]").fill("cross-entropy")
     page.keyboard.press("Enter")
     page.wait_for_url("**/search.html?q=cross-entropy*")
     page.locator("#search-results a[href*='notebooks/kl_cross_entropy.html']").first.wait_for()
-    assert not wrong, listed(wrong)
-
-
-@pytest.mark.browser
-@pytest.mark.parametrize("lesson", LESSONS)
-def test_the_notebook_can_be_downloaded(visit, lesson):
-    page, wrong = visit(f"{lesson}.html", complete=False)
-    link = page.locator(".dropdown-download-buttons a[href$='.ipynb']")
-    assert link.count() == 1
-    got = page.request.get(link.evaluate("x => x.href"))
-    assert got.ok
-    assert got.json() == json.loads((ROOT / f"{lesson}.ipynb").read_text(encoding="utf-8"))
-    assert not wrong, listed(wrong)
-
-
-@pytest.mark.browser
-@pytest.mark.parametrize("lesson", LESSONS)
-def test_the_copy_button_works_beside_the_widgets(visit, lesson):
-    page, wrong = visit(f"{lesson}.html", complete=False)
-    code = page.locator(".cell_input .highlight").first
-    code.hover()
-    code.locator("button.copybtn").click()
-    code.locator("button.copybtn.success").wait_for()
-    assert not wrong, listed(wrong)
-
-
-@pytest.mark.browser
-@pytest.mark.parametrize("lesson", LESSONS)
-def test_each_check_leads_to_its_equation(visit, lesson):
-    page, wrong = visit(f"{lesson}.html", complete=False)
-    lines = page.locator(".output.check pre")
-    assert (
-        lines.count() == page.locator(".cell_output pre", has_text=re.compile(r"^eq:\S+ holds: ")).count() > 0
-    )
-    assert lines.locator("a[href^='#equation-eq-']").count() == lines.count()
-    targets = lines.locator("a").evaluate_all(
-        "links => links.filter(x => !document.querySelector(x.hash)).length"
-    )
-    assert targets == 0
-    assert not wrong, listed(wrong)
+    assert not report.complaints, str(report)
 
 
 # Links, without a browser's help: every page that was built -------------------------------------------------
 
 
 class Links(HTMLParser):
-    """Collects the addresses that a page names, the anchors it has, and its scripts' and launch links."""
+    """Collects the addresses that a page names, the anchors it has, and its links."""
 
     def __init__(self):
         super().__init__()
-        self.named, self.anchors, self.links = [], set(), []
+        self.named, self.anchors, self.links, self.downloads = [], set(), [], []
 
     def handle_starttag(self, tag, attrs):
         found = dict(attrs)
         self.anchors.update(filter(None, (found.get("id"), found.get("name"))))
         if tag == "a" and "href" in found:
             self.links.append(found["href"] or "")
+            if "btn-download-source-button" in (found.get("class") or "").split():
+                self.downloads.append(found["href"])
         self.named += [found[key] for key in ("href", "src") if found.get(key)]
 
 
@@ -462,6 +550,14 @@ def link_faults(path, root):
         ):
             wrong.append(f"no anchor: {address}")
     return wrong
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize("lesson", LESSONS)
+def test_the_notebook_can_be_downloaded(site, base, lesson):
+    (address,) = parsed(site / f"{lesson}.html").downloads
+    with urllib.request.urlopen(urljoin(f"{base}/{lesson}.html", address)) as got:
+        assert json.load(got) == json.loads((ROOT / f"{lesson}.ipynb").read_text(encoding="utf-8"))
 
 
 @pytest.mark.browser
@@ -498,3 +594,22 @@ def test_the_ledger_lists_every_lesson(site):
     assert LESSONS
     for lesson in LESSONS:
         assert any(f"{lesson}.html#equation-eq-" in link for link in links), lesson
+
+
+def public_names(package):
+    """The full names of the functions and classes that a package offers, each by the module that defines it."""
+    for found in pkgutil.walk_packages(package.__path__, f"{package.__name__}."):
+        if "._" in found.name or ".graders" in found.name:
+            continue
+        for name, item in vars(importlib.import_module(found.name)).items():
+            own = getattr(item, "__module__", None) == found.name
+            if own and not name.startswith("_") and (inspect.isclass(item) or inspect.isfunction(item)):
+                yield f"{found.name}.{name}"
+
+
+@pytest.mark.browser
+def test_the_index_lists_every_public_name(site):
+    listed = {urlsplit(link).fragment for link in parsed(site / "genindex.html").links}
+    names = set(public_names(genlib))
+    assert {"genlib.data.plane.ring", "genlib.checks.verify"} <= names
+    assert names - listed == set()

@@ -1,12 +1,18 @@
 """The project's own files agree with each other, and its scripts keep their promises."""
 
+import ast
+import importlib.metadata
+import os
 import re
+import runpy
+import sys
 import tomllib
 from pathlib import Path
 
 import pytest
 import yaml
 from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
 from packaging.version import Version
 
@@ -86,13 +92,158 @@ def test_disagreement_is_noticed(wanted, pinned, environment, word):
 def test_the_lock_holds_the_torch_that_is_chosen():
     assert lock.TORCH in (ROOT / "requirements.lock").read_text(encoding="utf-8").splitlines()
     assert f"pip install {lock.TORCH} " in (ROOT / "README.md").read_text(encoding="utf-8")
-    assert f" {lock.TORCH} " in (ROOT / ".github/workflows/book.yml").read_text(encoding="utf-8")
+    assert f" {lock.TORCH} " in (ROOT / ".github/actions/setup/action.yml").read_text(encoding="utf-8")
 
 
 def test_pins_are_sorted_and_free_of_what_one_machine_needs():
     found = [("Torch", "2.13.0+cpu"), ("nvidia-cublas", "12.1"), ("triton", "3"), ("A_b.c", "1.0")]
     assert lock.pins(found) == {"a-b-c": "1.0", "torch": "2.13.0"}
     assert list(lock.pins(found)) == ["a-b-c", "torch"]
+
+
+# The Pythons of the book -------------------------------------------------------------------------------------
+
+
+def workflow(name="book"):
+    return yaml.safe_load((ROOT / ".github" / "workflows" / f"{name}.yml").read_text(encoding="utf-8"))
+
+
+def test_every_file_names_the_same_pythons():
+    oldest, newest = lock.PYTHONS[0], lock.PYTHONS[-1]
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    assert settings["project"]["requires-python"] == f">={oldest}"
+    assert settings["tool"]["ruff"]["target-version"] == f"py{oldest.replace('.', '')}"
+    assert (ROOT / "requirements.lock").read_text(encoding="utf-8").startswith(lock.HEADER)
+    assert ", ".join(lock.PYTHONS) in lock.HEADER
+    assert f"They need Python {', '.join(lock.PYTHONS[:-1])} or {newest}" in (ROOT / "README.md").read_text(
+        encoding="utf-8"
+    )
+    for job in ("notebooks", "rest"):
+        assert workflow()["jobs"][job]["strategy"]["matrix"]["python"] == [oldest, newest]
+
+
+def test_the_lock_is_whole_for_each_of_its_pythons():
+    """Each package accepts these Pythons, and all that it asks for under them is in the lock."""
+    lines = (ROOT / "requirements.lock").read_text(encoding="utf-8").splitlines()
+    pinned = dict(line.split("==") for line in lines if not line.startswith("#"))
+    for python in lock.PYTHONS:
+        around = {"python_version": python, "python_full_version": f"{python}.5", "extra": ""}
+        for name in pinned:
+            found = importlib.metadata.distribution(name)
+            wanted = found.metadata["Requires-Python"]
+            assert wanted is None or SpecifierSet(wanted).contains(f"{python}.5"), (name, python)
+            for requirement in map(Requirement, found.requires or []):
+                needed = requirement.marker is None or requirement.marker.evaluate(around)
+                other = canonicalize_name(requirement.name)
+                if needed and not lock.ACCELERATOR.match(other):
+                    assert other in pinned, (name, python)
+                    assert requirement.specifier.contains(pinned[other], prereleases=True), (name, other)
+
+
+def test_the_published_site_waits_for_every_check():
+    jobs = workflow()["jobs"]
+    assert set(jobs["publish"]["needs"]) == set(jobs) - {"publish"}
+    shards = jobs["notebooks"]["strategy"]["matrix"]["shard"]
+    runs = [step["run"] for job in jobs.values() for step in job["steps"] if "run" in step]
+    assert runs == [
+        f".ci/run notebooks --shard ${{{{ matrix.shard }}}}/{len(shards)}",
+        ".ci/run lint units build pages",
+    ]
+    assert shards == list(range(1, len(shards) + 1))
+    assert {part for run in runs for part in run.split() if part in test.PARTS} == set(test.PARTS)
+    assert workflow("twice")["jobs"]["twice"]["steps"][-1]["run"] == "make twice"
+
+
+# Every script ------------------------------------------------------------------------------------------------
+
+SCRIPTS = sorted(
+    path
+    for folder in ("scripts", "benchmarks")
+    for path in (ROOT / folder).glob("*.py")
+    if '__name__ == "__main__"' in path.read_text(encoding="utf-8")
+)
+
+
+def state():
+    """Every file of the project, with its time of change and its size."""
+    folders = [
+        ROOT / name
+        for name in ("scripts", "benchmarks", "book", "genlib", "notebooks", "tests", ".test-passed")
+    ]
+    files = [path for folder in folders for path in folder.rglob("*") if "__pycache__" not in path.parts]
+    files += [path for path in ROOT.iterdir() if path.is_file()]
+    return {path: (path.stat().st_mtime_ns, path.stat().st_size) for path in files if path.is_file()}
+
+
+@pytest.mark.parametrize("path", SCRIPTS, ids=lambda path: path.stem)
+def test_help_helps_and_changes_nothing(path, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", [str(path), "--help"])
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    before = state()
+    with pytest.raises(SystemExit) as ended:
+        runpy.run_path(str(path), run_name="__main__")
+    assert ended.value.code == 0
+    assert f"usage: {path.name}" in capsys.readouterr().out
+    assert state() == before
+
+
+def test_every_script_is_tried():
+    assert {"build", "execute", "lessons", "lock", "test", "draw_cover", "speed", "flows"} <= {
+        p.stem for p in SCRIPTS
+    }
+
+
+def encoding_complaints(text):
+    """The lines of a program that read or write text and do not say in which encoding."""
+    said = []
+    for node in ast.walk(ast.parse(text)):
+        if not isinstance(node, ast.Call):
+            continue
+        words = {word.arg: word.value for word in node.keywords}
+        name = getattr(node.func, "attr", getattr(node.func, "id", ""))
+        owner = ast.unparse(node.func).rpartition(".")[0]
+        modes = [*node.args, words.get("mode")]
+        binary = any(
+            isinstance(mode, ast.Constant) and re.fullmatch("[rwax]b", str(mode.value)) for mode in modes
+        )
+        reads = name in ("read_text", "write_text", "fdopen") or (
+            name == "open" and owner not in ("Image", "tarfile")
+        )
+        if (reads and not binary and "encoding" not in words) or (
+            {"text", "universal_newlines"} & set(words) and owner == "subprocess" and "encoding" not in words
+        ):
+            said.append(f"line {node.lineno}: {ast.unparse(node.func)}")
+    return said
+
+
+PROGRAMS = [
+    path
+    for folder in ("scripts", "benchmarks", "tests", "book/_ext", "genlib")
+    for path in (ROOT / folder).rglob("*.py")
+]
+
+
+@pytest.mark.parametrize("path", PROGRAMS, ids=lambda path: path.relative_to(ROOT).as_posix())
+def test_every_text_has_a_stated_encoding(path):
+    assert encoding_complaints(path.read_text(encoding="utf-8")) == []
+
+
+@pytest.mark.parametrize(
+    ("text", "count"),
+    [
+        ("open('a')", 1),
+        ("open('a', encoding='utf-8')", 0),
+        ("open('a', 'rb')", 0),
+        ("path.open(mode='wb')", 0),
+        ("path.read_text()", 1),
+        ("path.write_text('a')", 1),
+        ("subprocess.run([], text=True)", 1),
+        ("subprocess.run([], encoding='utf-8')", 0),
+        ("Image.open('a')", 0),
+    ],
+)
+def test_a_missing_encoding_is_noticed(text, count):
+    assert len(encoding_complaints(text)) == count
 
 
 def test_nothing_names_an_index_of_one_machine():
@@ -129,16 +280,17 @@ def test_every_page_of_the_table_of_contents_must_be_built(tmp_path):
         "  chapters:\n"
         "  - file: a\n"
         "    sections: [{file: deep/b.md}]\n"
-        "  - url: https://example.org\n"
+        "  - url: https://example.org\n",
+        encoding="utf-8",
     )
     (tmp_path / "book").mkdir()
     (tmp_path / "book" / "index.html").touch()
-    assert build.toc_pages(yaml.safe_load(toc.read_text())) == ["book/index", "a", "deep/b"]
+    assert build.toc_pages(yaml.safe_load(toc.read_text(encoding="utf-8"))) == ["book/index", "a", "deep/b"]
     assert build.missing_pages(toc, tmp_path) == ["a", "deep/b"]
 
 
 def test_a_build_that_leaves_a_page_out_fails(monkeypatch, tmp_path, capsys):
-    monkeypatch.setattr(build, "build", lambda strict: 0)
+    monkeypatch.setattr(build, "build", lambda strict, lessons: 0)
     monkeypatch.setattr(build, "HTML", tmp_path)
     assert build.main([]) == 1
     assert "book/index" in capsys.readouterr().err
@@ -179,3 +331,63 @@ def test_a_missing_browser_is_an_error_under_ci_only(monkeypatch, capfd, ci, sta
     shown = capfd.readouterr().out
     assert "no Chromium is installed" in shown
     assert re.search(rf"pages +{word}", shown)
+
+
+def test_an_unknown_lesson_lists_the_known(capsys):
+    with pytest.raises(SystemExit):
+        test.main(["--lesson", "flow"])
+    shown = capsys.readouterr().err
+    assert "no notebook is called flow; there are: " in shown
+    assert "flows, flows_on_images" in shown
+
+
+@pytest.mark.parametrize(
+    ("lessons", "tests"),
+    [
+        (["flows"], ["a[flows]"]),
+        (["flows_on_images"], ["a[flows_on_images]"]),
+        (["flows", "gan"], ["a[flows]", "a[gan]"]),
+        (["flows", "flows_on_images"], ["a[flows]", "a[flows_on_images]"]),
+    ],
+)
+def test_the_tests_of_a_lesson_are_its_own(lessons, tests):
+    known = ["flows", "flows_on_images", "gan", "gan_training"]
+    for part in ("units", "pages"):
+        _, [command] = test.parts_of(lessons, known)[part]
+        chosen = command[command.index("-k") + 1]
+        expression = re.sub(r"\b(?!and\b|or\b|not\b)\w+", lambda word: f"({word[0]!r} in name)", chosen)
+        assert [f"a[{name}]" for name in known if eval(expression, {"name": name})] == tests
+
+
+def test_all_that_concerns_a_lesson_is_run_beside_its_cells(monkeypatch, capfd):
+    parts = {
+        "notebooks": ("cells", [["-c", "print('the cells')"]]),
+        "build": ("page", [["-c", "print('the page'); raise SystemExit(1)"]]),
+    }
+    monkeypatch.setattr(test, "parts_of", lambda lessons, known: dict(parts))
+    assert test.main(["--lesson", "flows"]) == 1
+    shown = capfd.readouterr().out
+    assert shown.index("the page") < shown.index("the cells") < shown.index("==> summary")
+    assert re.search(r"build +FAILED", shown)
+    assert re.search(r"notebooks +ok", shown)
+
+
+def test_changes_and_shards_reach_the_lessons(monkeypatch):
+    ran = {}
+    monkeypatch.setattr(
+        test, "run", lambda part, about, commands, quiet=False: ran.update({part: commands}) or ("ok", "", 0)
+    )
+    test.main(["lint", "notebooks", "--changed", "--shard", "1/4"])
+    assert ran["notebooks"] == [["scripts/lessons.py", "--changed", "--shard", "1/4"]]
+    assert ran["lint"] == test.PARTS["lint"][1]
+
+
+def test_without_a_home_that_can_be_written_the_tools_get_another_folder(monkeypatch, tmp_path):
+    monkeypatch.delenv("MPLCONFIGDIR", raising=False)
+    monkeypatch.setattr(Path, "home", lambda: tmp_path)
+    assert "MPLCONFIGDIR" not in test.environment()
+    monkeypatch.setattr(os, "access", lambda path, mode: False)
+    for name in ("MPLCONFIGDIR", "IPYTHONDIR", "JUPYTER_RUNTIME_DIR"):
+        assert Path(test.environment()[name]).parent.is_dir()
+    monkeypatch.setenv("MPLCONFIGDIR", "mine")
+    assert test.environment()["MPLCONFIGDIR"] == "mine"

@@ -34,9 +34,9 @@ from genlib import data, metrics, scorecard, sequence
 from genlib.discrete import smoothed
 from genlib.scorecard import MODELS, PROTOCOL, TARGETS, Recipe, Result, Row, images, points, protocol
 from genlib.scorecard import table as tables
-from genlib.scorecard.points import RECIPES, Bent, Cells, DigitByDigit, ScoreNet, Table, waves
+from genlib.scorecard.points import RECIPES, Bent, Cells, DigitByDigit, Table
 from genlib.scorecard.protocol import COLUMNS, InDataUnits, run, turned_ring
-from genlib.scorecard.recipe import Mixture, Neighbours, perceptron
+from genlib.scorecard.recipe import Mixture, Neighbours
 
 SEEDS = st.integers(0, 10**6)
 STEPWISE = [name for name, recipe in RECIPES.items() if recipe.steps]
@@ -56,6 +56,7 @@ runner = load_runner()
 
 @pytest.fixture
 def double():
+    """Only here and there: most of the scorecard works in float32."""
     before = torch.get_default_dtype()
     torch.set_default_dtype(REAL)
     yield
@@ -222,7 +223,7 @@ class Scripted(nn.Module):
         super().__init__()
         self.vocabulary, self.symbols = base, symbols
 
-    def sample(self, shape, length):
+    def sample(self, shape, length, generator=None):
         assert self.symbols.shape == (*shape, length)
         return self.symbols
 
@@ -276,28 +277,6 @@ def test_two_digits_loss_is_minus_the_log_density():
 
 
 # networks
-
-
-def test_perceptron_has_no_activation_at_its_end():
-    net = perceptron(3, 5, (7, 6), nn.Tanh)
-    kinds = [type(layer) for layer in net]
-    assert kinds == [nn.Linear, nn.Tanh, nn.Linear, nn.Tanh, nn.Linear]
-    assert [layer.weight.shape for layer in net[::2]] == [(7, 3), (6, 7), (5, 6)]
-
-
-def test_waves_are_sines_and_cosines():
-    level = torch.tensor([0.3, -1.0])
-    expected = [[f(k * v) for f in (math.sin, math.cos) for k in (0.5, 1, 2, 4)] for v in (0.3, -1.0)]
-    close(waves(level), torch.tensor(expected), 1e-6)
-
-
-def test_score_net_is_told_the_noise_level():
-    torch.manual_seed(0)
-    net, x = ScoreNet(3, 8), draws((4, 3))
-    out = net(x, torch.zeros(4))
-    assert out.shape == (4, 3)
-    assert (out != net(x, torch.ones(4))).all()
-    assert torch.allclose(out[2:], net(x[2:], torch.zeros(2)))
 
 
 # recipes
@@ -365,8 +344,9 @@ def test_recipes_integrate_to_one_on_a_grid(name):
 
 
 def test_recipes_of_the_table_are_those_of_the_modules():
-    assert set(images.RECIPES) <= set(RECIPES)
-    assert ("truth", *RECIPES) == MODELS
+    assert set(MODELS) == {"truth", *RECIPES, *images.RECIPES}
+    assert MODELS[0] == "truth"
+    assert len(set(MODELS)) == len(MODELS)
     for name, target in TARGETS.items():
         assert target.recipes is (images.RECIPES if name == "digits" else points.RECIPES)
 
@@ -468,7 +448,7 @@ def test_maps_scale_by_at_most_e_to_the_third(double):
 def test_maps_learn_where_the_data_are(masked):
     torch.manual_seed(0)
     x = 0.3 * draws((1000, 2)) + torch.tensor([2.0, -1.0])
-    model = points.bent(x, 60, lr=1e-2, batch=200, average=0.9, masked=masked)
+    model = points.bent(x, 300, lr=1e-2, batch=200, average=0.9, masked=masked)
     far = metrics.sliced_wasserstein(draws((1000, 2), 1), x, generator=seeded())
     made = model.sample((1000,))
     assert metrics.sliced_wasserstein(made, x, generator=seeded()) < 0.2 * far
@@ -1136,7 +1116,7 @@ def test_floats_are_saved_with_six_digits(tmp_path_factory, value):
 
 
 def test_saved_file_has_a_line_for_each_run(stored):
-    with stored.open(newline="") as file:
+    with stored.open(newline="", encoding="utf-8") as file:
         lines = list(csv.reader(file))
     assert lines[0] == list(COLUMNS)
     assert [line[:4] for line in lines[1:]] == [
@@ -1255,10 +1235,10 @@ DAMAGES = [
 def test_damaged_file_is_refused_and_left_alone(damage, message, stored):
     rows = [row for row in ROWS if row.model != "GAN"]  # its message has two lines
     scorecard.save([*rows, replace(ROWS[3], seed=9)], stored)
-    text = stored.read_text()
+    text = stored.read_text(encoding="utf-8")
     broken = damage(text)
     assert broken != text
-    stored.write_text(broken)
+    stored.write_text(broken, encoding="utf-8")
     before = stored.read_bytes()
     with pytest.raises(ValueError, match=message) as caught:
         scorecard.load(stored)
@@ -1332,15 +1312,22 @@ def test_column_of_no_numbers_is_refused(name):
         scorecard.column(ROWS, name)
 
 
-def test_rows_of_these_versions_pass():
-    assert scorecard.of_these_versions(ROWS) is None
-    assert scorecard.of_these_versions([]) is None
+def test_a_new_family_may_have_later_versions_and_each_row_tells_its_own():
+    now = (torch.__version__, ".".join(map(str, sys.version_info[:3])))
+    rows = [
+        replace(ROWS[0], model="VAE", torch="1.0.0"),
+        replace(ROWS[1], model="GAN"),
+        replace(ROWS[2], model="GAN"),
+    ]
+    assert scorecard.versions(rows) == {"VAE": ("1.0.0", now[1]), "GAN": now}
+    assert scorecard.versions([]) == {}
 
 
 @pytest.mark.parametrize("other", [{"torch": "1.0.0"}, {"python": "3.1.4"}])
-def test_rows_of_other_versions_are_refused(other):
-    with pytest.raises(ValueError, match=f"{next(iter(other.values()))}.*nothing was changed$"):
-        scorecard.of_these_versions([*ROWS, replace(ROWS[0], **other)])
+def test_rows_of_one_family_have_one_version(other):
+    message = f"^rows of {ROWS[0].model} were made with .* and with .*{next(iter(other.values()))}"
+    with pytest.raises(ValueError, match=message):
+        scorecard.versions([*ROWS, replace(ROWS[0], **other)])
 
 
 def test_key_tells_runs_apart():
@@ -1539,15 +1526,26 @@ def test_runner_goes_on_where_no_samples_are_kept(pretended):
 
 
 @pytest.mark.parametrize("other", [{"torch": "1.0.0"}, {"python": "3.1.4"}])
-def test_runner_refuses_rows_of_other_versions(other, pretended):
+def test_runner_refuses_to_mix_versions_within_a_family(other, pretended):
     runner.run([0], pretended, 2)
-    scorecard.save([replace(scorecard.load(pretended)[0], **other)], pretended)
+    scorecard.save([replace(row, **other) for row in scorecard.load(pretended)], pretended)
     before = [pretended.read_bytes(), pretended.with_suffix(".npz").read_bytes()]
     Pool.made = []
-    with pytest.raises(ValueError, match="nothing was changed"):
+    with pytest.raises(ValueError, match="they would not compare"):
         runner.run([0, 1], pretended, 2)
     assert [pretended.read_bytes(), pretended.with_suffix(".npz").read_bytes()] == before
     assert Pool.made == []
+
+
+def test_runner_adds_a_new_family_to_rows_of_earlier_versions(pretended):
+    runner.run([0, 1], pretended, 2)
+    earlier = [replace(row, torch="1.0.0") for row in scorecard.load(pretended) if row.model != "GAN"]
+    scorecard.save(earlier, pretended)
+    runner.run([0, 1], pretended, 2)
+    rows = scorecard.load(pretended)
+    assert sorted(map(scorecard.key, rows)) == sorted(JOBS)
+    assert [row for row in rows if row.model != "GAN"] == sorted(earlier, key=scorecard.key)
+    assert {row.torch for row in rows if row.model == "GAN"} == {torch.__version__}
 
 
 def test_runner_refuses_a_damaged_file(pretended, monkeypatch, capsys):
@@ -1602,7 +1600,7 @@ def test_controls_have_the_settings_of_the_affine_flow(model):
     assert RECIPES[model].settings == settings
 
 
-# what does not hold yet
+# files and settings
 
 
 def test_run_of_a_model_that_calls_data_impossible_can_be_stored(small, tmp_path):
@@ -1720,7 +1718,7 @@ def test_stored_rows_are_complete():
 
 
 def test_loading_refuses_a_cell_that_is_too_long(stored):
-    text = stored.read_text()
-    stored.write_text(text.replace("truth", "t" * 200_000, 1))
+    text = stored.read_text(encoding="utf-8")
+    stored.write_text(text.replace("truth", "t" * 200_000, 1), encoding="utf-8")
     with pytest.raises(ValueError, match="is damaged"):
         scorecard.load(stored)

@@ -1,5 +1,6 @@
 """The training loop: it finds known optima, keeps its promises about rates and averages, and stops well."""
 
+import itertools
 import math
 import re
 
@@ -9,11 +10,24 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch.utils.data import DataLoader, TensorDataset
 
+from genlib import data
 from genlib.discrete import Softmax
-from genlib.training import History, RunningMean, endless, fit, half_wave, minibatches, progress_bar
+from genlib.training import (
+    History,
+    Player,
+    RunningMean,
+    endless,
+    fit,
+    fresh_batches,
+    half_wave,
+    minibatches,
+    play,
+    progress_bar,
+)
 
-STEADY = settings(deadline=None, max_examples=30, derandomize=True)
+STEADY = settings(max_examples=30)
 SEEDS = st.integers(0, 10_000)
 STARTS = st.lists(st.floats(-5, 5), min_size=1, max_size=3)
 REAL = torch.float64
@@ -44,7 +58,7 @@ def test_finds_the_minimum_of_a_quadratic():
     w, target = weight([5.0, -3.0]), torch.tensor([1.0, 2.0], dtype=REAL)
     history = fit(lambda b: ((w - b) ** 2).sum(-1), [w], [target[None]], 600, lr=0.2, progress=False)
     torch.testing.assert_close(w.detach(), target, rtol=0, atol=1e-4)
-    assert len(history.loss) == len(history.lr) == 600
+    assert len(history.loss) == len(history.rate) == 600
     assert history.loss[0] == pytest.approx(16 + 25)
     assert not history.interrupted
 
@@ -59,28 +73,30 @@ def test_cross_entropy_falls_to_the_entropy():
 
 
 @STEADY
-@given(st.integers(1, 12), st.floats(0.001, 0.3), st.booleans())
-def test_rate_follows_the_cosine_or_stays(steps, lr, cosine):
+@given(st.integers(1, 12), st.floats(0.001, 0.3), st.floats(0, 1))
+def test_rate_follows_the_cosine_down_to_the_floor(steps, lr, floor):
     w = weight()
-    history = fit(lambda b: (w - b) ** 2, [w], [torch.ones(1)], steps, lr=lr, cosine=cosine, progress=False)
-    expected = [0.5 * lr * (1 + math.cos(math.pi * k / steps)) if cosine else lr for k in range(steps)]
-    assert history.lr == pytest.approx(expected, rel=1e-12)
+    history = fit(lambda b: (w - b) ** 2, [w], [torch.ones(1)], steps, lr=lr, floor=floor, progress=False)
+    expected = [max(0.5 * (1 + math.cos(math.pi * k / steps)), floor) for k in range(steps)]
+    assert history.rate == pytest.approx(expected, rel=1e-12)
 
 
 def test_the_rate_is_what_the_optimizer_uses():
-    for cosine in (True, False):
+    for floor in (0.0, 0.4, 1.0):
         w = weight([4.0])
         history = fit(
-            lambda b, w=w: (w**2).sum(), [w], [torch.ones(1)], 7, lr=0.3, cosine=cosine, optimizer=torch.optim.SGD,
+            lambda b, w=w: (w**2).sum(), [w], [torch.ones(1)], 7, lr=0.3, floor=floor, optimizer=torch.optim.SGD,
             progress=False,
         )  # fmt: skip
-        expected, _ = sgd_path(lambda w, k: 2 * w, torch.tensor([4.0], dtype=REAL), history.lr)
+        expected, _ = sgd_path(
+            lambda w, k: 2 * w, torch.tensor([4.0], dtype=REAL), [0.3 * r for r in history.rate]
+        )
         torch.testing.assert_close(w.detach(), expected, rtol=1e-13, atol=0)
 
 
 def test_adam_is_the_default_and_gradients_are_not_carried_over():
     ours, theirs = weight([2.0, -1.0]), weight([2.0, -1.0])
-    fit(lambda b: (ours**4).sum(), [ours], [torch.ones(1)], 20, lr=0.1, cosine=False, progress=False)
+    fit(lambda b: (ours**4).sum(), [ours], [torch.ones(1)], 20, lr=0.1, floor=1.0, progress=False)
     reference = torch.optim.Adam([theirs], lr=0.1)
     for _ in range(20):
         reference.zero_grad()
@@ -91,8 +107,8 @@ def test_adam_is_the_default_and_gradients_are_not_carried_over():
 
 def test_default_rate():
     w = weight()
-    assert fit(lambda b: (w - b) ** 2, [w], [torch.ones(1)], 2, progress=False).lr == pytest.approx(
-        [1e-3, 5e-4]
+    assert fit(lambda b: (w - b) ** 2, [w], [torch.ones(1)], 2, progress=False).rate == pytest.approx(
+        [1.0, 0.5]
     )
 
 
@@ -105,7 +121,9 @@ def test_average_agrees_with_a_loop_by_hand(values, steps, lr, decay):
         lambda b: ((w - b) ** 2).sum(), [w], batches, steps, lr=lr, average=decay, optimizer=torch.optim.SGD,
         progress=False,
     )  # fmt: skip
-    _, mean = sgd_path(lambda w, k: 2 * (w - batches[k % 5]), start, history.lr, decay)
+    _, mean = sgd_path(
+        lambda w, k: 2 * (w - batches[k % 5]), start, [lr * rate for rate in history.rate], decay
+    )
     torch.testing.assert_close(w.detach(), mean, rtol=1e-11, atol=1e-12)
     assert w.requires_grad
 
@@ -118,9 +136,9 @@ def test_clip_shortens_the_gradient(values, clip, steps):
         lambda b: 0.5 * (w**2).sum(), [w], [torch.ones(1)], steps, lr=0.1, clip=clip, optimizer=torch.optim.SGD,
         progress=False,
     )  # fmt: skip
-    expected, _ = sgd_path(lambda w, k: w, start, history.lr, clip=clip)
+    expected, _ = sgd_path(lambda w, k: w, start, [0.1 * rate for rate in history.rate], clip=clip)
     torch.testing.assert_close(w.detach(), expected, rtol=1e-5, atol=1e-5)  # torch divides by the norm + 1e-6
-    longest = sum(rate * clip for rate in history.lr)
+    longest = sum(0.1 * rate * clip for rate in history.rate)
     assert (w.detach() - start).norm() <= longest + 1e-12
 
 
@@ -130,7 +148,7 @@ def test_history_holds_the_mean_loss_of_each_batch_before_its_step(values, steps
     w, by_hand = weight(values), torch.tensor(values, dtype=REAL)
     batches = [torch.arange(k + 2, dtype=REAL)[:, None].expand(-1, len(values)) for k in range(count)]
     history = fit(
-        lambda b: ((w - b) ** 2).sum(-1), [w], batches, steps, lr=lr, cosine=False, optimizer=torch.optim.SGD,
+        lambda b: ((w - b) ** 2).sum(-1), [w], batches, steps, lr=lr, floor=1.0, optimizer=torch.optim.SGD,
         progress=False,
     )  # fmt: skip
     losses = []
@@ -139,8 +157,8 @@ def test_history_holds_the_mean_loss_of_each_batch_before_its_step(values, steps
         losses.append(((by_hand - batch) ** 2).sum(-1).mean().item())
         by_hand = by_hand - lr * 2 * (by_hand - batch).mean(0)
     assert history.loss == pytest.approx(losses, rel=1e-9, abs=1e-12)
-    assert history == History(history.loss, [lr] * steps, interrupted=False)
-    assert history != History(history.loss, [lr] * steps, interrupted=True)
+    assert history == History({"model": history.loss}, [1.0] * steps, interrupted=False)
+    assert history != History({"model": history.loss}, [1.0] * steps, interrupted=True)
     torch.testing.assert_close(w.detach(), by_hand, rtol=1e-9, atol=1e-12)
 
 
@@ -253,13 +271,21 @@ def test_endless_goes_round(count, taken):
     assert [next(feed)[0].item() for _ in range(taken)] == [k % count for k in range(taken)]
 
 
-def test_endless_moves_batches_and_keeps_their_form():
+def test_endless_moves_batches_and_opens_those_of_a_single_tensor():
     feed = endless([torch.ones(2), (torch.ones(2), torch.ones(3)), [torch.ones(1)]], torch.device("meta"))
     one, pair, single = (next(feed) for _ in range(3))
-    assert one.device.type == "meta"
+    assert one.device.type == single.device.type == "meta"
     assert [part.shape for part in pair] == [(2,), (3,)]
-    assert all(part.device.type == "meta" for part in (*pair, *single))
-    assert type(pair) is type(single) is tuple
+    assert all(part.device.type == "meta" for part in pair)
+    assert type(pair) is tuple
+    assert single.shape == (1,)
+
+
+def test_the_usual_loader_of_torch_trains_a_model():
+    x = torch.arange(4).repeat_interleave(torch.tensor([1, 2, 3, 4]))
+    model = Softmax(4)
+    fit(model.loss, model, DataLoader(TensorDataset(x), batch_size=10), 300, lr=0.1, progress=False)
+    torch.testing.assert_close(model.probs.detach(), torch.arange(1, 5) / 10, rtol=0, atol=1e-3)
 
 
 @pytest.mark.parametrize("batches", [None, 3, len])
@@ -393,9 +419,9 @@ def test_minibatches_refuse(size, n, m):
         with pytest.raises(ValueError, match="^data must hold tensors of one length, got ") as caught:
             minibatches((x, y), 1)
         assert str(caught.value).endswith(f"got lengths {sorted((n, m))}")
-    for data in ((), torch.tensor(n), n):
+    for strange in ((), torch.tensor(n), n):
         with pytest.raises(ValueError, match="^data must"):
-            minibatches(data, 1)
+            minibatches(strange, 1)
 
 
 # how it stops
@@ -409,7 +435,7 @@ def test_a_loss_that_is_not_finite_names_the_step_and_keeps_the_weights(bad):
         steps.append(w.item())
         return (w - b) ** 2 + (bad if len(steps) == 4 else 0)
 
-    with pytest.raises(RuntimeError, match=re.escape(f"the loss is {bad} at step 4 of 10")):
+    with pytest.raises(RuntimeError, match=re.escape(f"the model's loss is {bad} at step 4 of 10")):
         fit(loss, [w], [torch.zeros(1)], 10, lr=0.1, progress=False)
     assert w.item() == steps[-1]
     assert w.item() != 1.0
@@ -444,11 +470,11 @@ def test_an_interrupt_returns_what_was_learnt(average):
         return (w**2).sum()
 
     history = fit(
-        loss, [w], [torch.ones(1)], 100, lr=0.2, cosine=False, average=average, optimizer=torch.optim.SGD,
+        loss, [w], [torch.ones(1)], 100, lr=0.2, floor=1.0, average=average, optimizer=torch.optim.SGD,
         progress=False,
     )  # fmt: skip
     assert history.interrupted
-    assert len(history.loss) == len(history.lr) == 5
+    assert len(history.loss) == len(history.rate) == 5
     last, mean = sgd_path(lambda w, k: 2 * w, torch.tensor([4.0], dtype=REAL), [0.2] * 5, average or 0.5)
     torch.testing.assert_close(w.detach(), last if average is None else mean, rtol=1e-12, atol=0)
 
@@ -467,7 +493,7 @@ def test_an_error_leaves_the_averaged_weights():
             [torch.ones(1)],
             9,
             lr=0.2,
-            cosine=False,
+            floor=1.0,
             average=0.5,
             optimizer=torch.optim.SGD,
             progress=False,
@@ -483,13 +509,19 @@ def test_an_interrupt_before_the_first_step_changes_nothing():
         raise KeyboardInterrupt
 
     history = fit(loss, [w], [torch.ones(1)], 3, average=0.9, progress=False)
-    assert history == History([], [], True)
+    assert history == History({"model": []}, [], True)
     assert w.item() == 4
 
 
 def test_histories_are_not_shared():
-    History().loss.append(1.0)
-    assert History() == History(loss=[], lr=[], interrupted=False)
+    History({"model": []}).rate.append(1.0)
+    assert History({"model": []}) == History(losses={"model": []}, rate=[], interrupted=False)
+
+
+def test_the_loss_is_that_of_the_only_player():
+    assert History({"model": [1.0, 2.0]}).loss == [1.0, 2.0]
+    with pytest.raises(ValueError, match="to unpack"):
+        _ = History({"one": [], "other": []}).loss
 
 
 @pytest.mark.parametrize(
@@ -555,7 +587,7 @@ def test_the_bar_goes_to_stderr_and_vanishes(capsys):
     out, err = capsys.readouterr()
     assert out == ""
     assert "120/120" in err or "/120" in err
-    assert "loss=" in err
+    assert "model's loss=" in err
     assert err.endswith("\r")
     assert "\n" not in err
     assert err.split("\r")[-2].strip() == ""  # the last thing written is blank
@@ -587,3 +619,88 @@ history = fit(lambda b: (w - b) ** 2, [w], [torch.ones(1)], 200)
     nbclient.NotebookClient(notebook, kernel_name="python3", timeout=120).execute()
     assert notebook.cells[0].outputs == []
     assert not notebook.metadata.get("widgets", {})
+
+
+# several players
+
+
+def a_game(updates=(1, 1), **settings):
+    """Three players, one number each; each writes down what it sees, and pays the square of its gap to the batch."""
+    seen, numbers = [], [weight([float(i)]) for i in range(len(updates))]
+
+    def pays(i):
+        def loss(batch, k):
+            seen.append((i, k, batch.item()))
+            return (numbers[i] - batch) ** 2
+
+        return loss
+
+    players = [
+        Player(f"player {i}", [number], pays(i), lr=0.1 * (i + 1), updates=updates[i], **settings)
+        for i, number in enumerate(numbers)
+    ]
+    return players, numbers, seen
+
+
+def test_players_move_in_turn_and_only_repeated_updates_see_new_batches():
+    players, _, seen = a_game((2, 1, 3))
+    play(players, map(torch.tensor, itertools.count(0.0)), 2, progress=False)
+    assert seen == [
+        *[(0, 0, 0), (0, 0, 1), (1, 0, 1), (2, 0, 1), (2, 0, 2), (2, 0, 3)],
+        *[(0, 1, 4), (0, 1, 5), (1, 1, 5), (2, 1, 5), (2, 1, 6), (2, 1, 7)],
+    ]
+
+
+@STEADY
+@given(st.integers(1, 8), st.floats(0, 1), SEEDS)
+def test_each_player_goes_its_own_way_as_if_alone(steps, floor, seed):
+    x = torch.randn(steps, 1, generator=torch.Generator().manual_seed(seed), dtype=REAL)
+    players, numbers, _ = a_game((1, 1, 1), optimizer=torch.optim.SGD, average=0.5)
+    history = play(players, list(x), steps, floor=floor, progress=False)
+    for i, number in enumerate(numbers):
+        alone = weight([float(i)])
+        settings = {"lr": 0.1 * (i + 1), "optimizer": torch.optim.SGD, "average": 0.5, "floor": floor}
+        paid = fit(lambda b, w=alone: (w - b) ** 2, [alone], list(x), steps, progress=False, **settings)
+        torch.testing.assert_close(number, alone, rtol=0, atol=0)
+        assert history.losses[f"player {i}"] == paid.loss
+        assert history.rate == paid.rate
+
+
+def test_what_comes_after_an_update_and_after_a_step():
+    told = []
+    w = weight([1.0])
+    player = Player("one", [w], lambda b, k: w**2, updates=2, then=lambda: told.append("update"))
+    play([player], [torch.ones(1)], 2, after=told.append, progress=False)
+    assert told == ["update", "update", 1, "update", "update", 2]
+
+
+def test_the_player_who_breaks_down_is_named_and_the_others_keep_what_they_learnt():
+    first, second = weight([1.0]), weight([2.0])
+    players = [
+        Player("one", [first], lambda b, k: first**2),
+        Player("other", [second], lambda b, k: second**2 / (0 if k == 2 else 1)),
+    ]
+    with pytest.raises(RuntimeError, match="^the other's loss is inf at step 3 of 5$"):
+        play(players, [torch.ones(1)], 5, progress=False)
+    assert first.item() < 1 - 2e-3
+    assert 1.9 < second.item() < 2
+
+
+# streams
+
+
+def test_fresh_batches_are_the_draws_of_the_source():
+    ring, one, other = data.ring(), torch.Generator().manual_seed(3), torch.Generator().manual_seed(3)
+    stream = fresh_batches(ring, 5, generator=one)
+    for _ in range(3):
+        assert torch.equal(next(stream), ring.sample((5,), generator=other))
+    torch.manual_seed(1)
+    batch = next(fresh_batches(ring, 4))
+    torch.manual_seed(1)
+    assert torch.equal(batch, ring.sample((4,)))
+
+
+@pytest.mark.parametrize("size", [0, 2.0, True, "3"])
+def test_fresh_batches_refuse(size):
+    with pytest.raises(ValueError, match="^size must be a whole number"):
+        fresh_batches(data.ring(), size)

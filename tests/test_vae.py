@@ -1,10 +1,11 @@
 """Variational autoencoders: the exact model, the networks, the priors, the bounds, and what is refused."""
 
 import math
+import re
 
 import pytest
 import torch
-from exactness import FEW, REAL, STEADY, close, double, seeded  # noqa: F401  (double is a fixture)
+from exactness import FEW, REAL, STEADY, close, seeded
 from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.decomposition import PCA
@@ -13,6 +14,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from genlib import vae
+from genlib.training import fit
 from genlib.vae import (
     VAE,
     BernoulliNet,
@@ -24,6 +26,8 @@ from genlib.vae import (
     StandardPrior,
     active_units,
 )
+
+pytestmark = pytest.mark.usefixtures("double")
 
 SEEDS = st.integers(0, 10**6)
 SIZES = st.tuples(st.integers(1, 5), st.integers(1, 4))  # D, d: there may be more hidden numbers than seen
@@ -962,3 +966,32 @@ def test_active_units_needs_two_examples():
     for n in (0, 1):
         with pytest.raises(ValueError, match=f"^x must hold at least two examples, got {n}"):
             active_units(a_vae(), draws((n, 5)))
+
+
+# numbers that are too large
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_a_deviation_that_is_no_number_says_what_to_do(dtype):
+    reach = {torch.float32: 44.3, torch.float64: 354.8}[dtype]
+    for log_sigma in (reach, -reach):
+        both = torch.tensor([[0.0, log_sigma]], dtype=dtype)
+        q = vae.NormalNet(nn.Identity())(both)
+        assert torch.isfinite(q.log_prob(q.mean))
+        for wrong in (1.02 * log_sigma, 1e3 * log_sigma):
+            message = f"^log σ must lie between .*, got {re.escape(format(wrong, '.4g'))}: scale the data"
+            with pytest.raises(RuntimeError, match=message):
+                vae.NormalNet(nn.Identity())(torch.tensor([[0.0, wrong]], dtype=dtype))
+    noise = vae.NormalMeanNet(nn.Identity(), learn=True)
+    noise.log_sigma.data.fill_(500.0)
+    with pytest.raises(RuntimeError, match="^log σ must lie between .*, got 500: scale the data"):
+        noise(torch.zeros(1, 2))
+
+
+def test_training_on_data_far_from_size_1_stops_with_advice():
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Linear(2, 64), nn.ReLU(), nn.Linear(64, 4))
+    model = vae.VAE(vae.NormalNet(net), vae.NormalMeanNet(nn.Linear(2, 2)), vae.StandardPrior(2))
+    x = 1e4 * torch.randn(100, 2)
+    with pytest.raises(RuntimeError, match="scale the data to numbers of size 1"):
+        fit(model.loss, model, [x], 5, progress=False)

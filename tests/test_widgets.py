@@ -23,7 +23,7 @@ from PIL import Image
 from genlib import widgets
 from genlib.widgets import FrameSlider, Picture, slider
 
-FEW = settings(deadline=None, max_examples=10, derandomize=True)
+FEW = settings(max_examples=10)
 
 
 @pytest.fixture(autouse=True)

@@ -6,8 +6,6 @@ map just applied. `Flow` stacks layers on a standard normal base, and has ``log_
 
 from genlib.flows.core import Flow, Inverse, Layer, Stack, StandardNormal
 from genlib.flows.coupling import (
-    MADE,
-    MLP,
     Coupling,
     Entrywise,
     MaskedAutoregressive,
@@ -18,24 +16,24 @@ from genlib.flows.coupling import (
 )
 from genlib.flows.elementwise import Affine, Elementwise, Histogram, Spline
 from genlib.flows.images import (
-    ConvNet,
     Dequantised,
     HalfOfChannels,
     Logit,
     Probit,
     Squeeze,
     UniformNoise,
+    front,
+    glow,
+    glow_step,
+    image_splines,
 )
 from genlib.flows.layers import ActNorm, Conv1x1, Conv1x1LU, Planar, Radial, solve_increasing
 
 __all__ = [
-    "MADE",
-    "MLP",
     "ActNorm",
     "Affine",
     "Conv1x1",
     "Conv1x1LU",
-    "ConvNet",
     "Coupling",
     "Dequantised",
     "Elementwise",
@@ -59,5 +57,9 @@ __all__ = [
     "alternating",
     "channelwise",
     "checkerboard",
+    "front",
+    "glow",
+    "glow_step",
+    "image_splines",
     "solve_increasing",
 ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
@@ -9,7 +10,7 @@ from collections.abc import Iterable, Sequence
 import torch
 from torch import Tensor, nn
 
-from genlib import _arguments as check
+from genlib import _arguments as require
 from genlib.data import Source
 
 Pair = tuple[Tensor, Tensor]
@@ -48,6 +49,10 @@ class Layer(nn.Module, ABC):
         """Let the layer choose its first parameters from a batch of data; returns the latent batch. Most do nothing."""
         return self.inverse(x)[0]
 
+    def given(self, c: Tensor) -> Layer:
+        """The layer for B examples under conditions c (B, C): itself, unless a network inside sees the condition."""
+        return self
+
     @abstractmethod
     def _forward(self, z: Tensor) -> Pair: ...
 
@@ -55,7 +60,14 @@ class Layer(nn.Module, ABC):
     def _inverse(self, x: Tensor) -> Pair: ...
 
     def _checked(self, name: str, x: object) -> Tensor:
-        return check.batch(name, x, self.event_shape)
+        return require.batch(name, x, self.event_shape)
+
+
+def with_parts(layer: Layer, /, **parts: nn.Module) -> Layer:
+    """The same layer, with the same parameters, in which the named parts are others."""
+    twin = copy.copy(layer)
+    twin.__dict__["_modules"] = {**layer._modules, **parts}
+    return twin
 
 
 class Inverse(Layer):
@@ -68,6 +80,10 @@ class Inverse(Layer):
     def __init__(self, layer: Layer) -> None:
         super().__init__()
         self.layer, self.event_shape = layer, layer.event_shape
+
+    def given(self, c: Tensor) -> Layer:
+        """The layer inside under the conditions."""
+        return with_parts(self, layer=self.layer.given(c))
 
     def _forward(self, z: Tensor) -> Pair:
         return self.layer._inverse(z)
@@ -90,6 +106,10 @@ class Stack(Layer):
         self.layers = nn.ModuleList(layers)
         if not len(self.layers):
             raise ValueError("layers must hold at least one layer, got none")
+
+    def given(self, c: Tensor) -> Stack:
+        """All layers under the conditions."""
+        return with_parts(self, layers=nn.ModuleList(layer.given(c) for layer in self.layers))
 
     def path(self, z: Tensor) -> list[Tensor]:
         """The way of a latent batch to the data, (B, *E) → N + 1 batches z_0 … z_N."""
@@ -128,18 +148,19 @@ class StandardNormal(nn.Module):
 
     def __init__(self, event_shape: Sequence[int]) -> None:
         super().__init__()
-        self.event_shape = torch.Size(check.whole_number("event_shape", size) for size in event_shape)
+        self.event_shape = torch.Size(require.whole_number("event_shape", size) for size in event_shape)
         if not self.event_shape:
             raise ValueError("event_shape must hold at least one size, got ()")
         self.register_buffer("_like", torch.empty(0), persistent=False)  # has the device and the dtype
 
     def log_prob(self, z: Tensor) -> Tensor:
         """Log-density in nats, (B, *E) → (B,)."""
+        z = require.events("z", z, self.event_shape)
         return -0.5 * (z.square().flatten(1).sum(1) + self.event_shape.numel() * math.log(2 * math.pi))
 
     def sample(self, shape: Sequence[int], *, generator: torch.Generator | None = None) -> Tensor:
         """Draw independently, (n,) → (n, *E)."""
-        n = check.sample_count(shape)
+        n = require.sample_count(shape)
         like = {"device": self._like.device, "dtype": self._like.dtype}
         return torch.randn((n, *self.event_shape), generator=generator, **like)
 
@@ -160,7 +181,7 @@ class Flow(Stack):
         self, layers: Iterable[Layer], event_shape: Sequence[int], base: nn.Module | Source | None = None
     ) -> None:
         super().__init__(layers)
-        self.event_shape = torch.Size(check.whole_number("event_shape", size) for size in event_shape)
+        self.event_shape = torch.Size(require.whole_number("event_shape", size) for size in event_shape)
         self.base = StandardNormal(self.event_shape) if base is None else base
         if tuple(self.base.event_shape) != self.event_shape:
             wanted, got = tuple(self.event_shape), tuple(self.base.event_shape)
@@ -168,6 +189,7 @@ class Flow(Stack):
 
     def log_prob(self, x: Tensor) -> Tensor:
         """Log-density in nats, exact, (B, *E) → (B,)."""
+        require.same_dtype("x", x, self)
         z, ladj = self.inverse(x)
         return self.base.log_prob(z) + ladj
 
@@ -186,7 +208,7 @@ class Flow(Stack):
             generator: draws from here instead of torch's global one.
         """
         z = self.base.sample(shape, generator=generator)
-        return self._forward(check.positive("temperature", temperature) * z)[0]
+        return self._forward(require.positive("temperature", temperature) * z)[0]
 
     @torch.no_grad()
     def sample(

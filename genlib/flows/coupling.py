@@ -6,11 +6,11 @@ from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
-from genlib import _arguments as check
-from genlib.flows.core import Layer, Pair
+from genlib import _arguments as require
+from genlib.flows.core import Layer, Pair, with_parts
 from genlib.flows.elementwise import Elementwise
+from genlib.nets import MADE, Told
 
 
 def alternating(features: int) -> Tensor:
@@ -19,7 +19,7 @@ def alternating(features: int) -> Tensor:
     Raises:
         ValueError: one feature cannot be split.
     """
-    return torch.arange(check.whole_number("features", features, 2)) % 2 == 0
+    return torch.arange(require.whole_number("features", features, 2)) % 2 == 0
 
 
 def checkerboard(height: int, width: int, channels: int = 1) -> Tensor:
@@ -28,11 +28,11 @@ def checkerboard(height: int, width: int, channels: int = 1) -> Tensor:
     Raises:
         ValueError: an image of one pixel cannot be split.
     """
-    rows, columns = check.whole_number("height", height), check.whole_number("width", width)
+    rows, columns = require.whole_number("height", height), require.whole_number("width", width)
     if rows * columns < 2:
         raise ValueError(f"height and width must give at least two pixels, got {height} × {width}")
     board = (torch.arange(rows)[:, None] + torch.arange(columns)) % 2 == 0
-    return board.expand(check.whole_number("channels", channels), rows, columns)
+    return board.expand(require.whole_number("channels", channels), rows, columns)
 
 
 def channelwise(channels: int, height: int, width: int) -> Tensor:
@@ -41,8 +41,8 @@ def channelwise(channels: int, height: int, width: int) -> Tensor:
     Raises:
         ValueError: one channel cannot be split.
     """
-    first = torch.arange(check.whole_number("channels", channels, 2)) < channels // 2
-    shape = (channels, check.whole_number("height", height), check.whole_number("width", width))
+    first = torch.arange(require.whole_number("channels", channels, 2)) < channels // 2
+    shape = (channels, require.whole_number("height", height), require.whole_number("width", width))
     return first[:, None, None].expand(shape)
 
 
@@ -56,7 +56,7 @@ class Entrywise(Layer):
 
     def __init__(self, function: Elementwise, theta: Tensor) -> None:
         super().__init__()
-        theta = check.real_tensor("theta", theta).detach().clone()
+        theta = require.real_tensor("theta", theta).detach().clone()
         if theta.ndim < 2 or theta.shape[-1] != function.count:
             raise ValueError(f"theta must have shape (*E, {function.count}), got {tuple(theta.shape)}")
         self.event_shape, self.function = tuple(theta.shape[:-1]), function
@@ -71,38 +71,6 @@ class Entrywise(Layer):
         return z, log_slope.flatten(1).sum(1)
 
 
-class MLP(nn.Sequential):
-    """A conditioner for vectors: (B, inputs) → (B, outputs, count), zero at first.
-
-    Args:
-        inputs: numbers that pass the coupling unchanged.
-        outputs: numbers that it changes.
-        count: parameters for each of them, as in `Elementwise.count`.
-        hidden: width of each hidden layer.
-        activation: what stands between them.
-        dropout: share of the last hidden units that is left out in training. A layer with it can be inverted in
-            ``eval()`` mode only, since each pass leaves out others.
-    """
-
-    def __init__(
-        self,
-        inputs: int,
-        outputs: int,
-        count: int,
-        hidden: Sequence[int] = (64, 64),
-        activation: type[nn.Module] = nn.ReLU,
-        dropout: float = 0.0,
-    ) -> None:
-        sizes = [inputs, *hidden]
-        layers: list[nn.Module] = []
-        for i, size in enumerate(sizes[1:]):
-            layers += [nn.Linear(sizes[i], size), activation()]
-        last = nn.Linear(sizes[-1], outputs * count)
-        nn.init.zeros_(last.weight)
-        nn.init.zeros_(last.bias)
-        super().__init__(*layers, nn.Dropout(dropout), last, nn.Unflatten(1, (outputs, count)))
-
-
 class Coupling(Layer):
     r"""Coupling layer: some entries pass, and decide how the others change (Dinh et al. 2016, arXiv:1605.08803).
 
@@ -111,7 +79,8 @@ class Coupling(Layer):
     Args:
         mask: (*E) bool, True for the entries that pass unchanged.
         function: how the others change, such as `Affine` or `Spline`.
-        net: conditioner, (B, entries that pass) → (B, entries that change, function.count).
+        net: conditioner, (B, entries that pass) → (B, entries that change, function.count); where there is a condition,
+            it is called with c (B, C) too.
 
     Raises:
         ValueError: the mask passes everything or nothing.
@@ -119,12 +88,16 @@ class Coupling(Layer):
 
     def __init__(self, mask: Tensor, function: Elementwise, net: nn.Module) -> None:
         super().__init__()
-        mask = check.mask("mask", mask)
+        mask = require.mask("mask", mask)
         self.event_shape, self.function, self.net = tuple(mask.shape), function, net
         order = torch.cat([mask.flatten().nonzero()[:, 0], (~mask).flatten().nonzero()[:, 0]])
         self.register_buffer("order", order, persistent=False)
         self.register_buffer("back", order.argsort(), persistent=False)
         self.passing = int(mask.sum())
+
+    def given(self, c: Tensor) -> Layer:
+        """The network sees the conditions too."""
+        return with_parts(self, net=Told(self.net, c))
 
     def _forward(self, z: Tensor) -> Pair:
         return self._apply_to_rest(z, self.function.forward)
@@ -138,53 +111,6 @@ class Coupling(Layer):
         return torch.cat([a, b], 1)[:, self.back].reshape(x.shape), log_slope.sum(1)
 
 
-class MaskedLinear(nn.Linear):
-    """A linear layer some of whose weights are held at zero.
-
-    Args:
-        mask: (outputs, inputs) bool, True for the weights that are free.
-    """
-
-    def __init__(self, mask: Tensor) -> None:
-        super().__init__(mask.shape[1], mask.shape[0])
-        self.register_buffer("mask", mask, persistent=False)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, inputs) → (B, outputs)."""
-        return functional.linear(x, self.weight * self.mask, self.bias)
-
-
-class MADE(nn.Sequential):
-    """A network whose output for entry d sees the entries before d only (Germain et al. 2015, arXiv:1502.03509).
-
-    Each hidden unit has a number from 1 to D − 1; a unit may look at units of at most its number, and the output for
-    entry d at units below d. The numbers are spread evenly. A layer of fewer than D − 1 units leaves numbers out: some
-    outputs then see a little less than they might.
-
-    Args:
-        features: D, at least 2.
-        count: outputs an entry, (B, D) → (B, D, count); zero at first.
-        hidden: width of each hidden layer.
-        dropout: share of the last hidden units that is left out in training.
-    """
-
-    def __init__(
-        self, features: int, count: int, hidden: Sequence[int] = (64, 64), dropout: float = 0.0
-    ) -> None:
-        rank = torch.arange(1, check.whole_number("features", features, 2) + 1)  # of the entries, 1 … D
-        layers: list[nn.Module] = []
-        before = rank
-        for size in hidden:
-            size = check.whole_number("hidden", size)
-            unit = features - 1 - torch.arange(size) * (features - 1) // size  # D − 1 … 1
-            layers += [MaskedLinear(unit[:, None] >= before), nn.ReLU()]
-            before = unit
-        last = MaskedLinear((rank[:, None] > before).repeat_interleave(count, 0))
-        nn.init.zeros_(last.weight)
-        nn.init.zeros_(last.bias)
-        super().__init__(*layers, nn.Dropout(dropout), last, nn.Unflatten(1, (features, count)))
-
-
 class MaskedAutoregressive(Layer):
     r"""Each entry changes as those before it say (Papamakarios et al. 2017, arXiv:1705.07057).
 
@@ -196,12 +122,19 @@ class MaskedAutoregressive(Layer):
         features: D, at least 2.
         function: how each entry changes, such as `Affine` or `Spline`.
         hidden: widths of the network.
+        condition: C, how many numbers of a condition the network sees too.
     """
 
-    def __init__(self, features: int, function: Elementwise, hidden: Sequence[int] = (64, 64)) -> None:
+    def __init__(
+        self, features: int, function: Elementwise, hidden: Sequence[int] = (64, 64), *, condition: int = 0
+    ) -> None:
         super().__init__()
-        self.event_shape, self.function = (check.whole_number("features", features, 2),), function
-        self.net = MADE(features, function.count, hidden)
+        self.event_shape, self.function = (require.whole_number("features", features, 2),), function
+        self.net = MADE(features, function.count, hidden, condition=condition)
+
+    def given(self, c: Tensor) -> Layer:
+        """The network sees the conditions too."""
+        return with_parts(self, net=Told(self.net, c))
 
     def _inverse(self, x: Tensor) -> Pair:
         z, log_slope = self.function.inverse(x, self.net(x))

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from genlib import _arguments as check
+from genlib import _arguments as require
 
 
 class Elementwise(ABC):
@@ -43,7 +43,7 @@ class Affine(Elementwise):
     count = 2
 
     def __init__(self, limit: float = 3.0) -> None:
-        self.limit = check.positive("limit", limit)
+        self.limit = require.positive("limit", limit)
 
     def forward(self, z: Tensor, theta: Tensor) -> tuple[Tensor, Tensor]:
         """Latent to data, z e^s + m."""
@@ -75,7 +75,7 @@ class Histogram(Elementwise):
     """
 
     def __init__(self, bins: int) -> None:
-        self.count = check.whole_number("bins", bins, 2)
+        self.count = require.whole_number("bins", bins, 2)
 
     def forward(self, z: Tensor, theta: Tensor) -> tuple[Tensor, Tensor]:
         """Latent to data: look up the bin."""
@@ -119,8 +119,8 @@ class Spline(Elementwise):
     """
 
     def __init__(self, bins: int = 8, bound: float = 4.0, least: float = 1e-3) -> None:
-        self.bins, self.bound = check.whole_number("bins", bins, 2), check.positive("bound", bound)
-        self.least = check.positive("least", least)
+        self.bins, self.bound = require.whole_number("bins", bins, 2), require.positive("bound", bound)
+        self.least = require.positive("least", least)
         if self.least * self.bins >= 1:
             raise ValueError(f"least must be below 1 / bins = {1 / self.bins:g}, got {least}")
         self.count = 3 * self.bins - 1
@@ -128,9 +128,10 @@ class Spline(Elementwise):
 
     def forward(self, z: Tensor, theta: Tensor) -> tuple[Tensor, Tensor]:
         """Latent to data: evaluate the spline."""
-        z0, w, x0, h, d0, d1 = self._bin(z, theta, 0)
         inside = (z > -self.bound) & (z < self.bound)
-        xi = torch.where(inside, (z - z0) / w, 0.5).clamp(0, 1)
+        near = torch.where(inside, z, 0.0)  # what lies outside never meets the formula, nor does its gradient
+        z0, w, x0, h, d0, d1 = self._bin(near, theta, 0)
+        xi = ((near - z0) / w).clamp(0, 1)
         delta = h / w
         both = xi * (1 - xi)
         x = x0 + h * (delta * xi.square() + d0 * both) / (delta + (d0 + d1 - 2 * delta) * both)
@@ -138,9 +139,10 @@ class Spline(Elementwise):
 
     def inverse(self, x: Tensor, theta: Tensor) -> tuple[Tensor, Tensor]:
         """Data to latent: solve a quadratic equation within the bin."""
-        z0, w, x0, h, d0, d1 = self._bin(x, theta, 1)
         inside = (x > -self.bound) & (x < self.bound)
-        delta, up = h / w, torch.where(inside, x - x0, 0.5 * h)
+        near = torch.where(inside, x, 0.0)
+        z0, w, x0, h, d0, d1 = self._bin(near, theta, 1)
+        delta, up = h / w, near - x0
         bend = up * (d0 + d1 - 2 * delta)
         a, b, c = h * (delta - d0) + bend, h * d0 - bend, -delta * up
         root = (b.square() - 4 * a * c).clamp(min=0).sqrt()

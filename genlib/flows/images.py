@@ -1,4 +1,4 @@
-"""Flows on images: dequantisation, the boundary transform, squeezing, and layers for part of the channels."""
+"""Flows on images: dequantisation, the boundary transform, squeezing, and two finished models of small images."""
 
 from __future__ import annotations
 
@@ -9,8 +9,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from genlib import _arguments as check
-from genlib.flows.core import Flow, Layer, Pair
+from genlib import _arguments as require
+from genlib.flows.core import Flow, Inverse, Layer, Pair, Stack, with_parts
+from genlib.flows.coupling import Coupling, Entrywise, channelwise, checkerboard
+from genlib.flows.elementwise import Affine, Histogram, Spline
+from genlib.flows.layers import ActNorm, Conv1x1LU
+from genlib.nets import MLP, ConvNet
 
 
 class Logit(Layer):
@@ -93,6 +97,10 @@ class HalfOfChannels(Layer):
         super().__init__()
         self.layer = layer
 
+    def given(self, c: Tensor) -> Layer:
+        """The layer inside under the conditions."""
+        return with_parts(self, layer=self.layer.given(c))
+
     def initialise(self, x: Tensor) -> Tensor:
         """Initialise the layer inside from the half that it sees."""
         first, rest = self._halves(x)
@@ -113,40 +121,6 @@ class HalfOfChannels(Layer):
         if x.ndim < 2 or x.shape[1] % 2:
             raise ValueError(f"x must have shape (B, C, ...) with an even C, got {tuple(x.shape)}")
         return x.chunk(2, 1)
-
-
-class ConvNet(nn.Module):
-    """A conditioner for images: it sees the entries that pass as an image with holes, and reads off those that change.
-
-    Args:
-        mask: (C, H, W) bool, True for the entries that pass.
-        count: parameters for each entry that changes; zero at first.
-        hidden: channels of both hidden layers.
-    """
-
-    def __init__(self, mask: Tensor, count: int, hidden: int = 32) -> None:
-        super().__init__()
-        mask = check.mask("mask", mask)
-        self.shape, self.count = tuple(mask.shape), count
-        self.register_buffer("passing", mask.flatten().nonzero()[:, 0], persistent=False)
-        self.register_buffer("changing", (~mask).flatten().nonzero()[:, 0], persistent=False)
-        last = nn.Conv2d(hidden, self.shape[0] * count, 3, padding=1)
-        nn.init.zeros_(last.weight)
-        nn.init.zeros_(last.bias)
-        self.layers = nn.Sequential(
-            nn.Conv2d(self.shape[0], hidden, 3, padding=1),
-            nn.ReLU(),
-            nn.Conv2d(hidden, hidden, 1),
-            nn.ReLU(),
-            last,
-        )
-
-    def forward(self, passing: Tensor) -> Tensor:
-        """(B, entries that pass) → (B, entries that change, count)."""
-        image = passing.new_zeros(len(passing), math.prod(self.shape)).index_copy(1, self.passing, passing)
-        theta = self.layers(image.reshape(-1, *self.shape))  # (B, C · count, H, W)
-        theta = theta.unflatten(1, (self.shape[0], self.count)).movedim(2, -1)  # (B, C, H, W, count)
-        return theta.flatten(1, 3)[:, self.changing]
 
 
 class UniformNoise(nn.Module):
@@ -173,13 +147,13 @@ class Dequantised(nn.Module):
 
     def __init__(self, flow: Flow, levels: int, noise: nn.Module | None = None) -> None:
         super().__init__()
-        self.flow, self.levels = flow, check.whole_number("levels", levels, 2)
+        self.flow, self.levels = flow, require.whole_number("levels", levels, 2)
         self.noise = UniformNoise() if noise is None else noise
         self.event_shape = flow.event_shape
 
     def elbo(self, x: Tensor) -> Tensor:
         """log q((x + u) / K) − D log K − log r(u|x) for one draw of u, in nats, (B, *E) int → (B,)."""
-        x = check.symbols("x", x, self.event_shape, self.levels)
+        x = require.symbols("x", x, self.event_shape, self.levels)
         u, log_r = self.noise(x)
         u = u.to(next(self.flow.parameters(), u))  # before the sum, which would round it
         cell = self.event_shape.numel() * math.log(self.levels)
@@ -190,7 +164,7 @@ class Dequantised(nn.Module):
 
         It is the logarithm of the mean of e^elbo over `draws` draws; it tends to log Q(x) from below.
         """
-        terms = [self.elbo(x) for _ in range(check.whole_number("draws", draws))]
+        terms = [self.elbo(x) for _ in range(require.whole_number("draws", draws))]
         return torch.stack(terms).logsumexp(0) - math.log(draws)
 
     def loss(self, x: Tensor) -> Tensor:
@@ -209,9 +183,72 @@ class Dequantised(nn.Module):
         return (self.levels * x).floor().clamp(0, self.levels - 1).long()
 
 
+def front(probs: Tensor) -> list[Layer]:
+    """The fixed layers from the line to the unit cube under which independent pixels with histograms are normal.
+
+    Args:
+        probs: (*E, K) shares of the K grey levels at each pixel, none of them 0.
+    """
+    curves = Entrywise(Histogram(probs.shape[-1]), probs.log())
+    return [Probit(), curves.requires_grad_(False)]
+
+
+def glow_step(channels: int, size: int, hidden: int = 64) -> list[Layer]:
+    """One step of Glow on (channels, size, size): coupling, 1 × 1 convolution, actnorm (Kingma and Dhariwal 2018)."""
+    mask = channelwise(channels, size, size)
+    net = ConvNet(mask, count=2, hidden=hidden)
+    return [Coupling(mask, Affine(limit=2.0), net), Conv1x1LU(channels), ActNorm(channels)]
+
+
+def glow(probs: Tensor, steps: int = 4, hidden: int = 64) -> Dequantised:
+    """A small Glow for images of one channel (Kingma and Dhariwal 2018, arXiv:1807.03039).
+
+    Its steps work at half the size, those nearest to the latent space on half of the channels at a quarter.
+
+    Args:
+        probs: (H, W, K) shares of the K grey levels at each pixel, from which the flow starts.
+        steps: at each of the two sizes.
+        hidden: channels inside a coupling's network.
+    """
+    height, width, levels = probs.shape
+    if height != width or height % 4:
+        raise ValueError(
+            f"probs must be of square images with a side that 4 divides, got {tuple(probs.shape)}"
+        )
+    coarse = [layer for _ in range(steps) for layer in glow_step(8, height // 4, hidden)]
+    inside = Stack([Inverse(Squeeze()), *coarse, Squeeze()])
+    outer = [layer for _ in range(steps) for layer in glow_step(4, height // 2, hidden)]
+    squeezed = Stack([Inverse(Squeeze()), HalfOfChannels(inside), *outer, Squeeze()])
+    return Dequantised(Flow([squeezed, *front(probs[None])], (1, height, width)), levels)
+
+
+def image_splines(
+    probs: Tensor, bins: int = 3, dropout: float = 0.3, hidden: Sequence[int] = (128, 128)
+) -> Dequantised:
+    """Eight spline couplings for images: checkerboard, rows, columns and halves, each with both colours.
+
+    Args:
+        probs: (H, W, K) shares of the K grey levels at each pixel, from which the flow starts; H and W are even.
+        bins: of each spline.
+        dropout, hidden: of each network, as in `genlib.nets.MLP`.
+    """
+    height, width, levels = probs.shape
+    if height % 2 or width % 2:
+        raise ValueError(f"probs must be of images with even sides, got {tuple(probs.shape)}")
+    row, column = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
+    patterns = (checkerboard(height, width)[0], row % 2 == 0, column % 2 == 0, row < height // 2)
+    spline, half = Spline(bins, bound=3.0, least=0.05), height * width // 2
+    couplings = [
+        Coupling(mask, spline, MLP(half, half, spline.count, hidden, nn.SiLU, dropout))
+        for pattern in patterns
+        for mask in (pattern, ~pattern)
+    ]
+    return Dequantised(Flow([*couplings, *front(probs)], (height, width)), levels)
+
+
 def _margin(alpha: float) -> float:
     """Check that alpha lies between 0 and 1/2."""
-    if check.positive("alpha", alpha) >= 0.5:
+    if require.positive("alpha", alpha) >= 0.5:
         raise ValueError(f"alpha must lie between 0 and 1/2, got {alpha}")
     return float(alpha)
 
@@ -219,7 +256,7 @@ def _margin(alpha: float) -> float:
 def _narrowed(x: Tensor, alpha: float) -> Tensor:
     """Map [0, 1] into [alpha, 1 − alpha]; what lies so far outside that the line has no place for it is refused."""
     p = alpha + (1 - 2 * alpha) * x
-    if not check.holds(((p > 0) & (p < 1)).all()):
+    if not require.holds(((p > 0) & (p < 1)).all()):
         raise ValueError(f"x must lie between 0 and 1, got {x.min().item():g} to {x.max().item():g}")
     return p
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from genlib import _arguments as check
+from genlib import _arguments as require
 from genlib.flows.core import Layer, Pair
 
 
@@ -27,7 +27,7 @@ class Planar(Layer):
 
     def __init__(self, features: int) -> None:
         super().__init__()
-        self.event_shape = (check.whole_number("features", features),)
+        self.event_shape = (require.whole_number("features", features),)
         self.w = nn.Parameter(torch.randn(features) / math.sqrt(features))
         self.u = nn.Parameter(0.1 * torch.randn(features))
         self.b = nn.Parameter(torch.zeros(()))
@@ -79,7 +79,7 @@ class Radial(Layer):
 
     def __init__(self, features: int) -> None:
         super().__init__()
-        self.event_shape = (check.whole_number("features", features),)
+        self.event_shape = (require.whole_number("features", features),)
         self.centre = nn.Parameter(torch.randn(features))
         self.log_alpha = nn.Parameter(torch.zeros(()))
         self.raw_beta = nn.Parameter(torch.full((), math.log(math.e - 1)))  # β = 0: the identity
@@ -125,7 +125,7 @@ class ActNorm(Layer):
 
     def __init__(self, channels: int) -> None:
         super().__init__()
-        self.event_shape = (check.whole_number("channels", channels), ...)
+        self.event_shape = (require.whole_number("channels", channels), ...)
         self.log_scale = nn.Parameter(torch.zeros(channels))
         self.shift = nn.Parameter(torch.zeros(channels))
 
@@ -134,17 +134,20 @@ class ActNorm(Layer):
         """Take mean and standard deviation of each channel from the batch.
 
         Raises:
-            ValueError: a channel is constant in this batch.
+            ValueError: a channel is constant in this batch, or varies by no more than rounding does.
         """
         x = self._checked("x", x)
         each = x.movedim(1, 0).flatten(1)  # (C, everything else)
-        constant = (each == each[:, :1]).all(1)
-        if constant.any():
+        spread, middle = each.std(1, correction=0), each.mean(1)
+        flat = spread <= 10 * torch.finfo(x.dtype).eps * each.abs().amax(1)
+        if flat.any():
+            i = int(flat.nonzero()[0, 0])
             raise ValueError(
-                f"x must vary in each channel, got a constant one: number {int(constant.nonzero()[0, 0])}"
+                f"x must vary in each channel by more than rounding does, got a spread of {spread[i].item():.3g} "
+                f"around {middle[i].item():.3g} in channel {i}"
             )
-        self.log_scale.copy_(each.std(1, correction=0).log())
-        self.shift.copy_(each.mean(1))
+        self.log_scale.copy_(spread.log())
+        self.shift.copy_(middle)
         return self.inverse(x)[0]
 
     def _forward(self, z: Tensor) -> Pair:
@@ -177,7 +180,7 @@ class Conv1x1(Layer):
 
     def __init__(self, channels: int, weight: Tensor | Sequence[Sequence[float]] | None = None) -> None:
         super().__init__()
-        self.event_shape = (check.whole_number("channels", channels), ...)
+        self.event_shape = (require.whole_number("channels", channels), ...)
         self._set(_invertible(channels, weight))
 
     def _set(self, weight: Tensor) -> None:
@@ -190,12 +193,21 @@ class Conv1x1(Layer):
         return torch.linalg.solve(self.weight, x)
 
     def _forward(self, z: Tensor) -> Pair:
+        self._check_precision()
         return torch.einsum("ij,bj...->bi...", self.weight, z), self._ladj(z)
 
     def _inverse(self, x: Tensor) -> Pair:
+        self._check_precision()
         columns = x.movedim(1, 0).flatten(1)  # (C, everything else)
         z = self._solve(columns).reshape(x.shape[1], len(x), *x.shape[2:]).movedim(0, 1)
         return z, -self._ladj(x)
+
+    def _check_precision(self) -> None:
+        dtype = next(self.parameters()).dtype
+        if dtype not in (torch.float32, torch.float64):
+            raise ValueError(
+                f"weight must be in float32 or float64, where torch solves equations, got {dtype}"
+            )
 
     def _ladj(self, x: Tensor) -> Tensor:
         return (self._log_det() * x.shape[2:].numel()).expand(len(x))
@@ -257,7 +269,7 @@ def _invertible(channels: int, weight: object) -> Tensor:
     if weight is None:
         q, r = torch.linalg.qr(torch.randn(channels, channels))
         return q * r.diagonal().sign()
-    weight = check.real_tensor("weight", weight).detach().clone()
+    weight = require.real_tensor("weight", weight).detach().clone()
     if weight.shape != (channels, channels):
         raise ValueError(f"weight must have shape ({channels}, {channels}), got {tuple(weight.shape)}")
     rank = int(torch.linalg.matrix_rank(weight))

@@ -13,10 +13,10 @@ from genlib.scorecard.table import (
     load,
     load_samples,
     mean,
-    of_these_versions,
     save,
     save_samples,
     select,
+    versions,
 )
 
 __all__ = [
@@ -33,9 +33,9 @@ __all__ = [
     "load",
     "load_samples",
     "mean",
-    "of_these_versions",
     "run",
     "save",
     "save_samples",
     "select",
+    "versions",
 ]

@@ -2,40 +2,30 @@
 
 A recipe's `train` makes a model from images (n, 8, 8) int64. The model draws such images, and says at most one thing
 about them in nats: `log_prob`, the exact log-probability of the whole grey levels, or `bound`, a lower bound on it.
-Every neural model has about 100,000 parameters, all its networks together. The networks are those of the lessons, whose
-benchmarks take them from here.
+Every neural model has about 100,000 parameters, all its networks together. The networks are those of the lessons.
 """
 
 from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from functools import partial
 
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import one_hot, pad, pixel_shuffle, silu
+from torch.nn.functional import one_hot
 
-from genlib import flows, gan, score, sequence, vae
+from genlib import _arguments as require
+from genlib import data, flows, gan, score, sequence, vae
 from genlib.discrete import Softmax, smoothed
-from genlib.scorecard.points import waves
-from genlib.scorecard.recipe import Mixture, Neighbours, Recipe, perceptron
+from genlib.nets import ImageNet, Ink, Scaled, Tilt, perceptron
+from genlib.scorecard.recipe import Mixture, Neighbours, Recipe
 from genlib.training import fit, minibatches
 
 LEVELS, PIXELS = 17, 64
 ADAM = partial(torch.optim.Adam, betas=(0.9, 0.99))
-NOISE_LEVELS = score.geometric_levels(3.0, 0.05, 30)
-
-
-def shifted(x: Tensor, share: float) -> Tensor:
-    """Move a share of the images by up to one pixel, (B, 8, 8) → (B, 8, 8)."""
-    n = len(x)
-    move = torch.randint(-1, 2, (2, n, 1)) * (torch.rand(n, 1) < share)
-    rows, columns = 1 + torch.arange(8) + move  # (n, 8) each
-    which = torch.arange(n)[:, None, None]
-    return pad(x, (1, 1, 1, 1))[which, rows[:, :, None], columns[:, None, :]]
 
 
 def whole(x: Tensor) -> Tensor:
@@ -43,7 +33,13 @@ def whole(x: Tensor) -> Tensor:
     return x.clamp(0, LEVELS - 1).long().reshape(-1, 8, 8)
 
 
-class Reading(nn.Module):
+class OfImages(nn.Module):
+    """A model of images, whole grey levels (8, 8)."""
+
+    event_shape = torch.Size([8, 8])
+
+
+class Reading(OfImages):
     """Images that a sequence model reads and writes pixel by pixel, row by row.
 
     Args:
@@ -56,18 +52,19 @@ class Reading(nn.Module):
 
     def log_prob(self, x: Tensor) -> Tensor:
         """Log-probability in nats, (B, 8, 8) int → (B,)."""
-        return self.writer.log_prob(x.flatten(1))
+        x = require.symbols("x", x, self.event_shape, LEVELS).reshape(-1, PIXELS)
+        return self.writer.log_prob(x) if len(x) else torch.zeros(0)
 
     def loss(self, x: Tensor) -> Tensor:
         """Nats per pixel, (B, 8, 8) int → (B,)."""
-        return self.writer.loss(x.flatten(1)) / PIXELS
+        return -self.log_prob(x) / PIXELS
 
-    def sample(self, shape: Sequence[int]) -> Tensor:
+    def sample(self, shape: Sequence[int], *, generator: torch.Generator | None = None) -> Tensor:
         """Draw, (n,) → (n, 8, 8) int64."""
-        return whole(self.writer.sample(shape, PIXELS))
+        return whole(self.writer.sample(shape, PIXELS, generator=generator))
 
 
-class Reshaped(nn.Module):
+class Reshaped(OfImages):
     """A dequantised flow that works on another shape.
 
     Args:
@@ -80,95 +77,21 @@ class Reshaped(nn.Module):
 
     def loss(self, x: Tensor) -> Tensor:
         """Negative bound in nats for one draw of the noise, (B, 8, 8) int → (B,)."""
-        return self.model.loss(x.reshape(-1, *self.model.event_shape))
+        return self.model.loss(self._as_seen(x))
 
-    def bound(self, x: Tensor) -> Tensor:
-        """Lower bound in nats with 20 draws of the noise, (B, 8, 8) int → (B,)."""
-        return self.model.bound(x.reshape(-1, *self.model.event_shape), 20)
+    def bound(self, x: Tensor, draws: int = 20) -> Tensor:
+        """Lower bound in nats with so many draws of the noise, (B, 8, 8) int → (B,)."""
+        return self.model.bound(self._as_seen(x), draws)
 
-    def sample(self, shape: Sequence[int]) -> Tensor:
+    def sample(self, shape: Sequence[int], *, generator: torch.Generator | None = None) -> Tensor:
         """Draw, (n,) → (n, 8, 8) int64."""
-        return self.model.sample(shape).reshape(-1, 8, 8)
+        return self.model.sample(shape, generator=generator).reshape(-1, 8, 8)
+
+    def _as_seen(self, x: Tensor) -> Tensor:
+        return require.symbols("x", x, self.event_shape, LEVELS).reshape(len(x), *self.model.event_shape)
 
 
-def front(probs: Tensor) -> list[flows.Layer]:
-    """The fixed layers from the line to the data, from shares (*E, LEVELS) of the levels at each pixel."""
-    curves = flows.Entrywise(flows.Histogram(LEVELS), probs.log())
-    return [flows.Probit(), curves.requires_grad_(False)]
-
-
-def step(channels: int, size: int) -> list[flows.Layer]:
-    """One step of Glow."""
-    mask = flows.channelwise(channels, size, size)
-    net = flows.ConvNet(mask, count=2, hidden=64)
-    return [
-        flows.Coupling(mask, flows.Affine(limit=2.0), net),
-        flows.Conv1x1LU(channels),
-        flows.ActNorm(channels),
-    ]
-
-
-def glow(soft: Tensor) -> flows.Dequantised:
-    """The lesson's small Glow, from softened shares (8, 8, LEVELS) of the levels at each pixel."""
-    inside = [layer for _ in range(4) for layer in step(8, 2)]
-    coarse = flows.Stack([flows.Inverse(flows.Squeeze()), *inside, flows.Squeeze()])
-    outer = [layer for _ in range(4) for layer in step(4, 4)]
-    squeezed = flows.Stack(
-        [flows.Inverse(flows.Squeeze()), flows.HalfOfChannels(coarse), *outer, flows.Squeeze()]
-    )
-    return flows.Dequantised(flows.Flow([squeezed, *front(soft[None])], (1, 8, 8)), LEVELS)
-
-
-def image_splines(
-    soft: Tensor, bins: int = 3, dropout: float = 0.3, hidden: Sequence[int] = (128, 128)
-) -> flows.Dequantised:
-    """The lesson's flow of eight spline couplings, from softened shares (8, 8, LEVELS) of the levels."""
-    row, column = torch.meshgrid(torch.arange(8), torch.arange(8), indexing="ij")
-    patterns = (flows.checkerboard(8, 8)[0], row % 2 == 0, column % 2 == 0, row < 4)
-    spline = flows.Spline(bins, bound=3.0, least=0.05)
-    couplings = [
-        flows.Coupling(mask, spline, flows.MLP(32, 32, spline.count, hidden, nn.SiLU, dropout))
-        for pattern in patterns
-        for mask in (pattern, ~pattern)
-    ]
-    return flows.Dequantised(flows.Flow([*couplings, *front(soft)], (8, 8)), LEVELS)
-
-
-class Scaled(nn.Module):
-    """Grey levels (B, 8, 8) or (B, 64) → numbers from −1 to 1 (B, 64)."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Scale and flatten."""
-        return x.flatten(1) / 8 - 1
-
-
-class Tilt(nn.Module):
-    """Two numbers a pixel tilt its histogram: (B, 128) → logits (B, 8, 8, 17).
-
-    Args:
-        images: (n, 8, 8) int64, from which the histograms start.
-    """
-
-    def __init__(self, images: Tensor) -> None:
-        super().__init__()
-        counts = one_hot(images, LEVELS).sum(0) + 0.5  # (8, 8, 17)
-        self.log_h = nn.Parameter((counts / counts.sum(-1, keepdim=True)).log())
-        level = torch.arange(LEVELS) / 8 - 1
-        self.curves = nn.Parameter(torch.stack([level, level**2]))  # (2, 17)
-
-    def forward(self, tilts: Tensor) -> Tensor:
-        """Add the tilts to the logarithm of the histogram."""
-        return self.log_h + tilts.reshape(-1, 8, 8, 2) @ self.curves
-
-
-def network(inputs: int, outputs: int, hidden: int, dropout: float = 0.0) -> nn.Sequential:
-    """One hidden layer; the outputs start without a bias."""
-    last = nn.Linear(hidden, outputs)
-    nn.init.zeros_(last.bias)
-    return nn.Sequential(nn.Linear(inputs, hidden), nn.SiLU(), nn.Dropout(dropout), last)
-
-
-class WithBound(nn.Module):
+class WithBound(OfImages):
     """A variational autoencoder of images, seen from outside.
 
     Args:
@@ -179,57 +102,13 @@ class WithBound(nn.Module):
         super().__init__()
         self.model = model
 
-    def bound(self, x: Tensor) -> Tensor:
-        """Lower bound in nats with 200 draws of z, (B, 8, 8) int → (B,)."""
-        return self.model.bound(x, 200)
+    def bound(self, x: Tensor, draws: int = 200) -> Tensor:
+        """Lower bound in nats with so many draws of z, (B, 8, 8) int → (B,)."""
+        return self.model.bound(require.symbols("x", x, self.event_shape, LEVELS), draws)
 
-    def sample(self, shape: Sequence[int]) -> Tensor:
+    def sample(self, shape: Sequence[int], *, generator: torch.Generator | None = None) -> Tensor:
         """Draw, (n,) → (n, 8, 8) int64."""
-        return self.model.sample(shape)
-
-
-class Ink(nn.Module):
-    """Real numbers → grey levels from 0 to 16."""
-
-    def forward(self, h: Tensor) -> Tensor:
-        """Squash."""
-        return 16 * torch.sigmoid(h)
-
-
-def blurred(images: Tensor, size: int = 128) -> Iterator[Tensor]:
-    """Batches with uniform noise on the grey levels."""
-    for x in minibatches(images, size):
-        yield x + torch.rand_like(x) - 0.5
-
-
-class ImageNet(nn.Module):
-    """The lesson's network for scores: convolutions, and one dense layer for the whole."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.first = nn.Conv2d(1, 16, 3, padding=1)
-        self.down = nn.Conv2d(16, 48, 2, stride=2)
-        self.level = nn.Linear(8, 48)
-        self.near = nn.Conv2d(48, 48, 3, padding=1)
-        self.whole = nn.Linear(16 * 48 + 8, 64)
-        self.back = nn.Linear(64, 16 * 48)
-        self.up = nn.Conv2d(48, 4 * 16, 1)
-        self.mix = nn.Conv2d(16, 16, 3, padding=1)
-        self.last = nn.Conv2d(16, 1, 3, padding=1)
-        self.drop = nn.Dropout(0.1)
-        nn.init.zeros_(self.last.weight)
-
-    def forward(self, x: Tensor, log_sigma: Tensor) -> Tensor:
-        """Images (B, 64) and log σ (B,) → (B, 64)."""
-        level = waves(log_sigma)
-        fine = self.first(x.reshape(-1, 1, 8, 8))
-        coarse = self.down(silu(fine)) + self.level(level)[:, :, None, None]
-        seen = self.drop(silu(coarse))
-        gate = silu(self.whole(torch.cat([seen.flatten(1), level], 1)))
-        coarse = coarse + silu(self.near(seen) + self.back(gate).view_as(seen))
-        fine = fine + pixel_shuffle(self.up(silu(coarse)), 2)
-        fine = fine + self.mix(silu(fine))
-        return self.last(silu(fine)).flatten(1)
+        return self.model.sample(shape, generator=generator)
 
 
 def decaying(parameters: list[Tensor], lr: float) -> torch.optim.Optimizer:
@@ -237,7 +116,7 @@ def decaying(parameters: list[Tensor], lr: float) -> torch.optim.Optimizer:
     return torch.optim.AdamW(parameters, lr=lr, weight_decay=0.2)
 
 
-class Rounded(nn.Module):
+class Rounded(OfImages):
     """A model of real numbers whose samples are rounded to grey levels. It says nothing about probabilities.
 
     Args:
@@ -256,9 +135,10 @@ class Rounded(nn.Module):
         super().__init__()
         self.model, self.scale, self.shift, self.settings = model, scale, shift, settings
 
-    def sample(self, shape: Sequence[int]) -> Tensor:
+    def sample(self, shape: Sequence[int], *, generator: torch.Generator | None = None) -> Tensor:
         """Draw, (n,) → (n, 8, 8) int64."""
-        return whole((self.scale * self.model.sample(shape, *self.settings) + self.shift).round())
+        x = self.model.sample(shape, *self.settings, generator=generator)
+        return whole((self.scale * x + self.shift).round())
 
 
 class RoundedDown:
@@ -268,21 +148,24 @@ class RoundedDown:
         density: of 64 numbers from 0 to 17.
     """
 
+    event_shape = torch.Size([8, 8])
+
     def __init__(self, density: Neighbours | Mixture) -> None:
         self.density, self.parameters_count = density, density.parameters_count
 
-    def bound(self, x: Tensor) -> Tensor:
-        """Lower bound in nats with 20 draws of the noise, (B, 8, 8) int → (B,).
+    def bound(self, x: Tensor, draws: int = 20) -> Tensor:
+        """Lower bound in nats with so many draws of the noise, (B, 8, 8) int → (B,).
 
         The probability of an image is the mean density of its cell, which has volume 1, and what the ends of the scale
         get from outside.
         """
-        log_q = [self.density.log_prob(dequantised(x)) for _ in range(20)]
+        x = require.symbols("x", x, self.event_shape, LEVELS)
+        log_q = [self.density.log_prob(dequantised(x)) for _ in range(require.whole_number("draws", draws))]
         return torch.stack(log_q).logsumexp(0) - math.log(len(log_q))
 
-    def sample(self, shape: Sequence[int]) -> Tensor:
+    def sample(self, shape: Sequence[int], *, generator: torch.Generator | None = None) -> Tensor:
         """Draw, (n,) → (n, 8, 8) int64."""
-        return whole(self.density.sample(shape).floor())
+        return whole(self.density.sample(shape, generator=generator).floor())
 
 
 def dequantised(x: Tensor) -> Tensor:
@@ -314,7 +197,7 @@ def rnn(
 ) -> Reading:
     """An LSTM of 140 cells; a share of the images is shifted."""
     model = Reading(sequence.Recurrent(LEVELS, 140, embedding=32, dropout=dropout))
-    batches = (shifted(part, share) for part in minibatches(x, batch))
+    batches = (data.shifted(part, share) for part in minibatches(x, batch))
     settings = {"lr": lr, "average": average, "optimizer": ADAM, "clip": 1.0, "progress": False}
     fit(model.loss, model, batches, steps, **settings)
     return model.eval()
@@ -322,14 +205,14 @@ def rnn(
 
 def affine_flow(x: Tensor, steps: int, lr: float, batch: int, average: float, share: float) -> Reshaped:
     """The lesson's Glow; a share of the images is shifted."""
-    model = glow(_soft(x))
+    model = flows.glow(_soft(x))
     model.flow.initialise((x[:, None] + torch.rand(len(x), 1, 8, 8)) / LEVELS)
     return _flow(model, x, steps, lr, batch, average, share)
 
 
 def spline_flow(x: Tensor, steps: int, lr: float, batch: int, average: float, share: float) -> Reshaped:
     """The lesson's spline couplings with narrower networks; a share of the images is shifted."""
-    return _flow(image_splines(_soft(x), hidden=(40, 40)), x, steps, lr, batch, average, share)
+    return _flow(flows.image_splines(_soft(x), hidden=(40, 40)), x, steps, lr, batch, average, share)
 
 
 def _soft(x: Tensor) -> Tensor:
@@ -342,7 +225,7 @@ def _flow(
     flow: flows.Dequantised, x: Tensor, steps: int, lr: float, batch: int, average: float, share: float
 ) -> Reshaped:
     model = Reshaped(flow)
-    batches = (shifted(part, share) for part in minibatches(x, batch))
+    batches = (data.shifted(part, share) for part in minibatches(x, batch))
     settings = {"lr": lr, "average": average, "optimizer": ADAM, "clip": 5.0, "progress": False}
     fit(model.loss, model, batches, steps, **settings)
     return model.eval()
@@ -350,12 +233,16 @@ def _flow(
 
 def autoencoder(x: Tensor, steps: int, lr: float, batch: int, share: float) -> WithBound:
     """The lesson's autoencoder with 400 hidden units; the weight of the rate rises over the first 30 % of the steps."""
-    encoder = vae.NormalNet(nn.Sequential(Scaled(), network(PIXELS, 2 * 16, 400)))
-    decoder = vae.CategoricalNet(nn.Sequential(network(16, 2 * PIXELS, 400, 0.1), Tilt(x)))
+    guess = perceptron(PIXELS, 2 * 16, (400,), nn.SiLU)
+    tilts = perceptron(16, 2 * PIXELS, (400,), nn.SiLU, dropout=0.1)
+    for net in (guess, tilts):
+        nn.init.zeros_(net[-1].bias)
+    encoder = vae.NormalNet(nn.Sequential(Scaled(), guess))
+    decoder = vae.CategoricalNet(nn.Sequential(tilts, Tilt(x)))
     model, count = vae.VAE(encoder, decoder, vae.MixturePrior(16, 20)), itertools.count(1)
 
     def loss(part: Tensor) -> Tensor:
-        return model.loss(shifted(part, share), min(1.0, next(count) / (0.3 * steps)))
+        return model.loss(data.shifted(part, share), min(1.0, next(count) / (0.3 * steps)))
 
     fit(loss, model, minibatches(x, batch), steps, lr=lr, progress=False)
     return WithBound(model).eval()
@@ -367,7 +254,7 @@ def adversarial(x: Tensor, steps: int, lr: float, batch: int, average: float, we
     hidden = [layer for i, o in sizes for layer in (nn.Linear(i, o), nn.BatchNorm1d(o), nn.ReLU())]
     generator = nn.Sequential(*hidden, nn.Linear(192, PIXELS), Ink())
     model = gan.GAN(generator, nn.Sequential(Scaled(), perceptron(PIXELS, 1, (192, 192))), 16)
-    batches = blurred(x.flatten(1).float(), batch)
+    batches = (data.blurred(part) for part in minibatches(x.flatten(1).float(), batch))
     gan.fit(model, batches, steps, lr=lr, average=average, weight=weight, progress=False)
     return Rounded(model).eval()
 
@@ -376,7 +263,7 @@ def score_model(x: Tensor, steps: int, lr: float, batch: int, average: float) ->
     """The lesson's network for the scores at 30 noise levels; samples take 4 steps of Langevin dynamics at each."""
     rows = x.flatten(1).float()
     mean, spread = rows.mean(0), (rows / 8).std(0).square().mean().sqrt().item()
-    model = score.ScoreModel(ImageNet(), (PIXELS,), NOISE_LEVELS, spread)
+    model = score.ScoreModel(ImageNet(), (PIXELS,), score.geometric_levels(3.0, 0.05, 30), spread)
     settings = {"lr": lr, "average": average, "optimizer": decaying, "progress": False}
     fit(model.loss, model, minibatches((rows - mean) / 8, batch), steps, **settings)
     return Rounded(model, 8.0, mean, (4, 0.2)).eval()

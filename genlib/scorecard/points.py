@@ -12,12 +12,13 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import gelu
 
-from genlib import _arguments as check
+from genlib import _arguments as require
 from genlib import flows, gan, score, sequence, vae
+from genlib._random import normal
 from genlib.discrete import Softmax, smoothed
-from genlib.scorecard.recipe import Mixture, Neighbours, Recipe, perceptron
+from genlib.nets import MLP, ScoreNet, perceptron, silent
+from genlib.scorecard.recipe import Mixture, Neighbours, Recipe
 from genlib.training import fit, minibatches
 
 
@@ -30,7 +31,7 @@ class Cells:
     """
 
     def __init__(self, reach: float, bins: int) -> None:
-        self.reach, self.bins = check.positive("reach", reach), check.whole_number("bins", bins)
+        self.reach, self.bins = require.positive("reach", reach), require.whole_number("bins", bins)
         self.width = 2 * self.reach / self.bins
 
     def index(self, x: Tensor) -> tuple[Tensor, Tensor]:
@@ -38,9 +39,10 @@ class Cells:
         cell = ((x + self.reach) / self.width).floor().long()
         return cell.clamp(0, self.bins - 1), ((cell >= 0) & (cell < self.bins)).all(-1)
 
-    def spread(self, cell: Tensor) -> Tensor:
+    def spread(self, cell: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """Draw a uniform point in each cell, (n, D) int64 → (n, D)."""
-        return (cell + torch.rand(cell.shape)) * self.width - self.reach
+        u = torch.rand(cell.shape, generator=generator, device=cell.device)
+        return (cell + u) * self.width - self.reach
 
 
 class Table(nn.Module):
@@ -49,6 +51,8 @@ class Table(nn.Module):
     Args:
         cells: of the square.
     """
+
+    event_shape = torch.Size([2])
 
     def __init__(self, cells: Cells) -> None:
         super().__init__()
@@ -61,13 +65,14 @@ class Table(nn.Module):
 
     def log_prob(self, x: Tensor) -> Tensor:
         """Log-density in nats, (B, 2) → (B,)."""
-        number, inside = self.number(x)
+        number, inside = self.number(require.real_events("x", x, self.event_shape))
         return torch.where(inside, self.softmax.log_prob(number) - 2 * math.log(self.cells.width), -torch.inf)
 
-    def sample(self, shape: Sequence[int]) -> Tensor:
+    def sample(self, shape: Sequence[int], *, generator: torch.Generator | None = None) -> Tensor:
         """Draw, (n,) → (n, 2)."""
-        number = self.softmax.sample(shape)
-        return self.cells.spread(torch.stack([number // self.cells.bins, number % self.cells.bins], -1))
+        number = self.softmax.sample(shape, generator=generator)
+        cell = torch.stack([number // self.cells.bins, number % self.cells.bins], -1)
+        return self.cells.spread(cell, generator)
 
 
 class DigitByDigit(nn.Module):
@@ -82,12 +87,15 @@ class DigitByDigit(nn.Module):
     def __init__(self, cells: Cells, dims: int, writer: sequence.Autoregressive) -> None:
         super().__init__()
         self.cells, self.dims, self.writer = cells, dims, writer
+        self.event_shape = torch.Size([dims])
         self.base = writer.vocabulary
 
     def log_prob(self, x: Tensor) -> Tensor:
         """Log-density in nats, (B, D) → (B,)."""
-        cell, inside = self.cells.index(x)
+        cell, inside = self.cells.index(require.real_events("x", x, self.event_shape))
         symbols = torch.cat([cell // self.base, cell % self.base], 1)  # (B, 2 D)
+        if not len(x):
+            return x.new_zeros(0)
         log_q = self.writer.log_prob(symbols) - self.dims * math.log(self.cells.width)
         return torch.where(inside, log_q, -torch.inf)
 
@@ -95,38 +103,10 @@ class DigitByDigit(nn.Module):
         """Negative log-density in nats, (B, D) → (B,)."""
         return -self.log_prob(x)
 
-    def sample(self, shape: Sequence[int]) -> Tensor:
+    def sample(self, shape: Sequence[int], *, generator: torch.Generator | None = None) -> Tensor:
         """Draw, (n,) → (n, D)."""
-        first, second = self.writer.sample(shape, 2 * self.dims).chunk(2, 1)
-        return self.cells.spread(first * self.base + second)
-
-
-def waves(log_sigma: Tensor) -> Tensor:
-    """The noise level as sines and cosines, (B,) → (B, 8)."""
-    angle = log_sigma[:, None] * torch.tensor([0.5, 1.0, 2.0, 4.0])
-    return torch.cat([angle.sin(), angle.cos()], 1)
-
-
-class ScoreNet(nn.Module):
-    """Three dense layers that are told the noise level.
-
-    Args:
-        dims: D.
-        width: of each layer.
-    """
-
-    def __init__(self, dims: int, width: int) -> None:
-        super().__init__()
-        self.hidden = nn.ModuleList(nn.Linear(n + 8, width) for n in (dims, width, width))
-        self.last = nn.Linear(width + 8, dims)
-
-    def forward(self, x: Tensor, log_sigma: Tensor) -> Tensor:
-        """Points (B, D) and log σ (B,) → (B, D)."""
-        level = waves(log_sigma)
-        for i, layer in enumerate(self.hidden):
-            h = gelu(layer(torch.cat([x, level], 1)))
-            x = x + h if i else h
-        return self.last(torch.cat([x, level], 1))
+        first, second = self.writer.sample(shape, 2 * self.dims, generator=generator).chunk(2, 1)
+        return self.cells.spread(first * self.base + second, generator)
 
 
 def table(x: Tensor) -> Table:
@@ -160,7 +140,7 @@ def affine_flow(x: Tensor, steps: int, lr: float, batch: int, average: float) ->
     for i in range(8):
         kept = mask if i % 2 else ~mask
         inputs = int(kept.sum())
-        net = flows.MLP(inputs, x.shape[1] - inputs, 2, (32, 32), nn.SiLU)
+        net = MLP(inputs, x.shape[1] - inputs, 2, (32, 32), nn.SiLU)
         layers.append(flows.Coupling(kept, flows.Affine(), net))
     return _flow(layers, x, steps, lr, batch, average)
 
@@ -220,25 +200,24 @@ class Bent(nn.Module):
 
     def __init__(self, dims: int, masked: bool) -> None:
         super().__init__()
-        self.dims, self.masked = dims, masked
+        self.event_shape, self.masked = torch.Size([dims]), masked
         self.nets = nn.ModuleList(perceptron(dims, 2 * dims, (32, 32), nn.SiLU) for _ in range(8))
         self.register_buffer("mask", flows.alternating(dims).float())
         for net in self.nets:
-            nn.init.zeros_(net[-1].weight)
-            nn.init.zeros_(net[-1].bias)
+            silent(net[-1])
 
     def forward(self, z: Tensor) -> Tensor:
         """(B, D) → (B, D)."""
         for i, net in enumerate(self.nets):
-            kept = (self.mask if i % 2 else 1 - self.mask) if self.masked else torch.zeros(self.dims)
+            kept = (self.mask if i % 2 else 1 - self.mask) if self.masked else torch.zeros_like(self.mask)
             s, m = net(z * kept if self.masked else z).chunk(2, 1)
             z = z * kept + (1 - kept) * (z * (3 * torch.tanh(s / 3)).exp() + m)
         return z
 
     @torch.no_grad()
-    def sample(self, shape: Sequence[int]) -> Tensor:
+    def sample(self, shape: Sequence[int], *, generator: torch.Generator | None = None) -> Tensor:
         """Draw, (n,) → (n, D)."""
-        return self(torch.randn(*shape, self.dims))
+        return self(normal((require.sample_count(shape), *self.event_shape), self.mask, generator))
 
 
 def bent(x: Tensor, steps: int, lr: float, batch: int, average: float, masked: bool) -> Bent:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import platform
-import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
@@ -14,7 +13,7 @@ from types import MappingProxyType
 import torch
 from torch import Tensor, nn
 
-from genlib import _arguments as check
+from genlib import _arguments as require
 from genlib import data, metrics
 from genlib.scorecard import images, points
 from genlib.scorecard.recipe import Recipe, Sampler
@@ -65,8 +64,8 @@ JUDGES = {"points": 1, "digits": 5}
 TRUTH = "truth"
 """The name under which true data themselves are measured, which gives the noise floor of every metric."""
 
-MODELS = (TRUTH, *points.RECIPES)
-"""The names of all models."""
+MODELS = tuple(dict.fromkeys((TRUTH, *points.RECIPES, *images.RECIPES)))
+"""The names of all models; one may work on points only, or on images only."""
 
 
 @dataclass(frozen=True)
@@ -139,15 +138,16 @@ class InDataUnits:
 
     def __init__(self, model: Sampler, shift: Tensor, scale: Tensor) -> None:
         self.model, self.shift, self.scale = model, shift, scale
+        self.event_shape = shift.shape
 
     def log_density(self, name: str, x: Tensor, *more: int) -> Tensor:
         """What the model calls `name`, as a density in data units, (B, D) → (B,)."""
         log_q = getattr(self.model, name)((x - self.shift) / self.scale, *more)
         return log_q - x.shape[1] * self.scale.log()
 
-    def sample(self, shape: Sequence[int]) -> Tensor:
-        """Draw, (n,) → (n, D)."""
-        z = self.model.sample(shape)
+    def sample(self, shape: Sequence[int], **settings: object) -> Tensor:
+        """Draw, (n,) → (n, D); settings as the model takes them."""
+        z = self.model.sample(shape, **settings)
         return self.shift + self.scale * _shaped(z, (*shape, *self.shift.shape))
 
 
@@ -162,18 +162,18 @@ def run(model: str, target: str, seed: int, share: float = 1.0, recipe: Recipe |
         seed: at least 0.
         share: of the recipe's steps, in (0, 1].
         recipe: how to train a model of your own, on standardised points or on images of digits. The model needs
-            ``sample``; it may have ``log_prob(x)``, or ``bound(x, draws)`` on points and ``bound(x)`` on digits.
+            ``sample``; it may have ``log_prob(x)``, or ``bound(x, draws)``, on digits with a default for `draws`.
 
     Raises:
         ValueError: an unknown model or target, a model that this target has no recipe for, a seed or share out of
             range, or samples of another shape than the data.
     """
-    goal, seed = check.one_of("target", target, TARGETS), check.whole_number("seed", seed, 0)
+    goal, seed = require.one_of("target", target, TARGETS), require.whole_number("seed", seed, 0)
     if recipe is None:
-        recipe = check.one_of("model", model, {TRUTH: None, **goal.recipes})
+        recipe = require.one_of("model", model, {TRUTH: None, **goal.recipes})
     elif model in MODELS:
         raise ValueError(f"model must be a new name where a recipe is given, got {model!r}")
-    if check.positive("share", share) > 1:
+    if require.positive("share", share) > 1:
         raise ValueError(f"share must lie in (0, 1], got {share}")
     known = {"model": model, "target": target, "seed": seed, "share": float(share)}
     try:
@@ -261,11 +261,10 @@ def _shaped(samples: object, shape: Sequence[int]) -> Tensor:
 def _distances(x: Tensor, true: Tensor, judges: int) -> dict[str, float]:
     """The three distances between samples and true data."""
     directions = torch.Generator().manual_seed(0)
-    right = [metrics.classifier_two_sample(x, true, seed).accuracy for seed in range(judges)]
     return {
         "mmd": metrics.mmd(x, true),
         "sliced": metrics.sliced_wasserstein(x, true, 128, generator=directions),
-        "told_apart": statistics.fmean(right),
+        "told_apart": metrics.told_apart(x, true, judges),
     }
 
 

@@ -10,13 +10,14 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from genlib import _arguments as check
+from genlib import _arguments as require
+from genlib._random import normal
 
 
 class Sampler(Protocol):
-    """What the scorecard asks of a trained model; it may have ``log_prob`` or ``bound`` too."""
+    """What the scorecard asks of a trained model; it may have ``log_prob(x)`` or ``bound(x, draws)`` too."""
 
     def sample(self, shape: Sequence[int]) -> Tensor:
         """Draw, (n,) → (n, *E)."""
@@ -40,16 +41,7 @@ class Recipe:
         """Train on x (n, *E), for a share of the steps."""
         if self.steps is None:
             return self.train(x, **self.settings)
-        return self.train(x, max(1, round(check.positive("share", share) * self.steps)), **self.settings)
-
-
-def perceptron(
-    inputs: int, outputs: int, hidden: Sequence[int], activation: type[nn.Module] = nn.ReLU
-) -> nn.Sequential:
-    """Dense layers with an activation between them."""
-    sizes = (inputs, *hidden, outputs)
-    layers = [layer for i, o in itertools.pairwise(sizes) for layer in (nn.Linear(i, o), activation())]
-    return nn.Sequential(*layers[:-1])
+        return self.train(x, max(1, round(require.positive("share", share) * self.steps)), **self.settings)
 
 
 class Neighbours:
@@ -63,7 +55,8 @@ class Neighbours:
     parameters_count = 1
 
     def __init__(self, x: Tensor, bandwidth: float) -> None:
-        self.x, self.bandwidth = check.points("x", x).double(), check.positive("bandwidth", bandwidth)
+        self.x, self.bandwidth = require.points("x", x).double(), require.positive("bandwidth", bandwidth)
+        self.event_shape = self.x.shape[1:]
 
     @classmethod
     def fit(cls, x: Tensor, bandwidths: Sequence[float]) -> Neighbours:
@@ -80,15 +73,17 @@ class Neighbours:
         """
         constant = x.shape[1] * math.log(self.bandwidth * math.sqrt(2 * math.pi)) + math.log(len(self.x))
         parts = []
+        x = require.real_events("x", x, self.event_shape)
         for part in x.double().split(200):
             far = torch.cdist(part, self.x, compute_mode="donot_use_mm_for_euclid_dist") / self.bandwidth
             parts.append((-0.5 * far**2).logsumexp(1) - constant)
         return torch.cat(parts).to(x)
 
-    def sample(self, shape: Sequence[int]) -> Tensor:
+    def sample(self, shape: Sequence[int], *, generator: torch.Generator | None = None) -> Tensor:
         """Draw, (n,) → (n, D)."""
-        centres = self.x[torch.randint(len(self.x), (check.sample_count(shape),))]
-        return (centres + self.bandwidth * torch.randn_like(centres)).float()
+        which = torch.randint(len(self.x), (require.sample_count(shape),), generator=generator)
+        centres = self.x[which]
+        return (centres + self.bandwidth * normal(centres.shape, centres, generator)).float()
 
 
 class Mixture:
@@ -113,7 +108,7 @@ class Mixture:
                 "ignore", ConvergenceWarning
             )  # then it is what a hundred rounds have reached
             self.mixture = mixture.fit(x.double().numpy())
-        self.parameters_count = mixture._n_parameters()
+        self.parameters_count, self.event_shape = mixture._n_parameters(), x.shape[1:]
 
     @classmethod
     def fit(cls, x: Tensor, components: Sequence[int], covariances: Sequence[str]) -> Mixture:
@@ -131,11 +126,14 @@ class Mixture:
 
     def log_prob(self, x: Tensor) -> Tensor:
         """Log-density in nats, (B, D) → (B,)."""
+        x = require.real_events("x", x, self.event_shape)
+        if not len(x):
+            return x.new_zeros(0)
         return torch.from_numpy(self.mixture.score_samples(x.double().numpy())).to(x)
 
-    def sample(self, shape: Sequence[int]) -> Tensor:
+    def sample(self, shape: Sequence[int], *, generator: torch.Generator | None = None) -> Tensor:
         """Draw, (n,) → (n, D)."""
-        n = check.sample_count(shape)
-        self.mixture.random_state = int(torch.randint(2**31, ()))
+        n = require.sample_count(shape)
+        self.mixture.random_state = int(torch.randint(2**31, (), generator=generator))
         drawn = torch.from_numpy(self.mixture.sample(n)[0]).float()
-        return drawn[torch.randperm(n)]  # scikit-learn returns them cluster by cluster
+        return drawn[torch.randperm(n, generator=generator)]  # scikit-learn returns them cluster by cluster

@@ -137,19 +137,26 @@ def save_samples(samples: Mapping[tuple[str, str], Tensor], path: str | Path) ->
     _replace(Path(path).with_suffix(".npz"), packed.getvalue())
 
 
-def of_these_versions(rows: Iterable[Row]) -> None:
-    """Refuse to add to rows of other versions.
+def versions(rows: Iterable[Row]) -> dict[str, tuple[str, str]]:
+    """Versions of torch and Python with which each model's rows were made; each row tells its own.
+
+    A family that comes later may have later versions than the others. The rows of one family have one.
 
     Raises:
-        ValueError: a row was made with another torch or Python than those that run now.
+        ValueError: the rows of a model were made with different versions, so that its seeds and targets do not compare.
     """
-    now = Row("", "", 0, 1.0)
+    found: dict[str, tuple[str, str]] = {}
     for row in rows:
-        if (row.torch, row.python) != (now.torch, now.python):
-            raise ValueError(
-                f"rows were made with torch {row.torch} and Python {row.python}, and this is torch {now.torch} and "
-                f"Python {now.python}: times and results would not compare. Write to another file; nothing was changed"
+        made = (row.torch, row.python)
+        if found.setdefault(row.model, made) != made:
+            first, second = (
+                f"torch {torch} and Python {python}" for torch, python in (found[row.model], made)
             )
+            raise ValueError(
+                f"rows of {row.model} were made with {first} and with {second}: they would not compare. Write to "
+                "another file, or make all runs of this model again"
+            )
+    return found
 
 
 def _where(rows: Iterable[Row], where: Mapping[str, object]) -> list[Row]:

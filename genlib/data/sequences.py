@@ -1,4 +1,4 @@
-"""Sources of sequences: a Markov chain and a grammar that are known exactly, and English prose.
+"""Sources of sequences: a Markov chain and a grammar that are known exactly.
 
 A sequence is a row of whole numbers, its *tokens*. Where sequences differ in length they are padded on the right, and a
 mask says which tokens count.
@@ -9,15 +9,13 @@ from __future__ import annotations
 import bisect
 import itertools
 import math
-import re
 from collections.abc import Iterator, Mapping, Sequence
-from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from genlib import _arguments as check
-from genlib.data import Source
+from genlib import _arguments as require
+from genlib.data.sources import Source
 from genlib.discrete import entropy, inverse_cdf
 
 
@@ -37,20 +35,20 @@ class MarkovChain(Source):
     """
 
     def __init__(self, probs: Tensor, length: int) -> None:
-        self.probs = check.probabilities("probs", probs)
+        self.probs = require.probabilities("probs", probs)
         if self.probs.ndim < 2 or len(set(self.probs.shape)) != 1 or (self.probs == 0).any():
             raise ValueError(
                 f"probs must be positive and of shape (K, ..., K), got shape {tuple(self.probs.shape)}"
             )
         self.order, self.symbols = self.probs.ndim - 1, self.probs.shape[-1]
-        self.event_shape = torch.Size([check.whole_number("length", length, self.order + 1)])
+        self.event_shape = torch.Size([require.whole_number("length", length, self.order + 1)])
         self.stationary = self._stationary()
 
     def sample(self, shape: Sequence[int], *, generator: torch.Generator | None = None) -> Tensor:
         """Draw sequences, (n,) → (n, L) int64."""
         (length,) = self.event_shape
         u = torch.rand(
-            (check.sample_count(shape), length),
+            (require.sample_count(shape), length),
             generator=generator,
             dtype=self.probs.dtype,
             device=self.probs.device,
@@ -63,7 +61,7 @@ class MarkovChain(Source):
 
     def log_conditionals(self, x: Tensor) -> Tensor:
         """log P(· | the symbols before) in nats at every place, (B, L) → (B, L, K)."""
-        x = check.symbols("x", x, self.event_shape, self.symbols)
+        x = require.symbols("x", x, self.event_shape, self.symbols)
         columns, out = x.unbind(-1), []
         for t in range(self.order):  # the first few places: margins of the stationary distribution
             joint = (
@@ -138,7 +136,7 @@ class Grammar(Source):
         if start not in rules:
             raise ValueError(f"start must be one of the symbols {', '.join(rules)}, got {start!r}")
         self.start, self.end = start, 0
-        self.event_shape = torch.Size([check.whole_number("length", length)])
+        self.event_shape = torch.Size([require.whole_number("length", length)])
         parsed = {symbol: [(weight, *text.split()) for weight, text in rules[symbol]] for symbol in rules}
         self._check(parsed, end)
         words = {word for options in parsed.values() for _, word, *_ in options}
@@ -160,7 +158,7 @@ class Grammar(Source):
         Raises:
             RuntimeError: a sentence grew longer than L words. Nothing is cut.
         """
-        n, numbers = check.sample_count(shape), _uniform(generator)
+        n, numbers = require.sample_count(shape), _uniform(generator)
         return pad([self._derive(numbers) for _ in range(n)], self.end)[0]
 
     def log_prob(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
@@ -170,7 +168,7 @@ class Grammar(Source):
             x: (B, L) words, padded on the right; a row without its end is no sentence.
             mask: (B, L) bool, True for the words that count; all of them when None.
         """
-        x, mask = check.sequences("x", x, mask, len(self.words), self.end)
+        x, mask = require.sequences("x", x, mask, len(self.words), self.end)
         scores = []
         for row, keep in zip(x.tolist(), mask.sum(-1).tolist(), strict=True):
             steps = list(self._parse(row[:keep]))
@@ -183,7 +181,7 @@ class Grammar(Source):
 
         It is NaN where nothing can follow: after the end of a sentence, or after a word that cannot stand there.
         """
-        x, mask = check.sequences("x", x, mask, len(self.words), self.end)
+        x, mask = require.sequences("x", x, mask, len(self.words), self.end)
         table = {symbol: torch.full((len(self.words),), -torch.inf, device="cpu") for symbol in self._rules}
         for symbol, options in self._rules.items():
             for word, (log_p, _) in options.items():
@@ -204,7 +202,7 @@ class Grammar(Source):
 
     def decode(self, x: Tensor, mask: Tensor | None = None) -> list[str]:
         """Turn rows of words (B, L) into texts."""
-        x, mask = check.sequences("x", x, mask, len(self.words), self.end)
+        x, mask = require.sequences("x", x, mask, len(self.words), self.end)
         return [
             " ".join(self.words[i] for i in row[:keep])
             for row, keep in zip(x.tolist(), mask.sum(-1).tolist(), strict=True)
@@ -254,7 +252,7 @@ class Grammar(Source):
             if len(set(firsts)) < len(firsts):
                 raise ValueError(f"rules of {symbol} must begin with different words, got {firsts}")
             for weight, word, *rest in options:
-                check.positive(f"weight of a rule of {symbol}", weight)
+                require.positive(f"weight of a rule of {symbol}", weight)
                 if word in parsed or any(part not in parsed for part in rest):
                     raise ValueError(f"rules of {symbol} must be a word, then symbols, got {(word, *rest)}")
         closing, inside = (
@@ -368,88 +366,13 @@ def _english(kind: str, weights: Sequence[float]) -> dict[str, list[tuple[float,
     }
 
 
-class Prose(NamedTuple):
-    """English text as symbols, in three parts that share no topic. `prose` makes it.
-
-    Attributes:
-        train: topic → its text, (L,) int64, the places of its characters in `ALPHABET`.
-        valid: the same, for choosing settings.
-        test: the same, for the last word.
-    """
-
-    train: dict[str, Tensor]
-    valid: dict[str, Tensor]
-    test: dict[str, Tensor]
-
-    @staticmethod
-    def decode(x: Tensor) -> str:
-        """Turn symbols (L,) into text."""
-        return "".join(ALPHABET[i] for i in x.tolist())
-
-    @staticmethod
-    def encode(text: str) -> Tensor:
-        """Turn text into symbols (L,); it may hold characters of the alphabet only."""
-        strange = sorted(set(text) - set(ALPHABET))
-        if strange or not text:
-            raise ValueError(f"text must hold characters of the alphabet, got {strange or text!r}")
-        place = {character: i for i, character in enumerate(ALPHABET)}
-        return torch.tensor([place[character] for character in text])
-
-
-ALPHABET = "\n" + "".join(map(chr, range(32, 127)))
-_PLAIN = str.maketrans(
-    {
-        "\u2019": "'",
-        "\u2018": "'",
-        "\u201c": '"',
-        "\u201d": '"',
-        "\u2014": "-",
-        "\u2013": "-",
-        "\u2026": "...",
-    }
-)
-
-
-def prose(*, repeats: bool = False) -> Prose:
-    """The help texts on Python's language that come with Python itself, split by topic.
-
-    Quotation marks and dashes become those of ASCII, what is left outside it becomes "?", and white space inside a
-    paragraph one blank. Paragraphs end in a line break. Of the topics, largest first, two in seven are held out: the
-    fourth and the sixth. The text differs between versions of Python.
-
-    Args:
-        repeats: keep the paragraphs of 40 characters or more that stand in an earlier topic too. Many of these texts
-            contain each other: with repeats the held-out parts are no longer new.
-    """
-    from pydoc_data.topics import topics
-
-    seen: set[str] = set()
-    full, new = {}, {}  # topic → its paragraphs, and those that no earlier topic has
-    for topic, text in sorted(topics.items(), key=lambda item: (-len(item[1]), item[0])):
-        blocks = (" ".join(block.split()) for block in re.split(r"\n\s*\n", text.translate(_PLAIN)))
-        full[topic] = [
-            block.encode("ascii", "replace").decode() for block in blocks if re.search(r"\w", block)
-        ]
-        new[topic] = [block for block in full[topic] if block not in seen]
-        seen.update(block for block in full[topic] if len(block) >= 40)  # a short one may well come twice
-    size = {topic: sum(map(len, blocks)) for topic, blocks in new.items()}
-    parts = Prose({}, {}, {})
-    long_enough = sorted(
-        (topic for topic in size if size[topic] >= 200), key=lambda topic: (-size[topic], topic)
-    )
-    for place, topic in enumerate(long_enough):
-        part = {3: parts.test, 5: parts.valid}.get(place % 7, parts.train)
-        part[topic] = parts.encode("\n".join((full if repeats else new)[topic]) + "\n")
-    return parts
-
-
 def pad(sequences: Sequence[Tensor], fill: int = 0) -> tuple[Tensor, Tensor]:
     """Put sequences of different lengths into one batch, [(L_i,), ...] → (B, L) and the mask (B, L) of what counts.
 
     Raises:
         ValueError: there is no sequence, or one is empty or no row of whole numbers.
     """
-    rows = [check.symbols("sequences", row, (), math.inf) for row in sequences]
+    rows = [require.symbols("sequences", row, (), math.inf) for row in sequences]
     if not rows or any(row.ndim != 1 or not len(row) for row in rows):
         raise ValueError("sequences must hold at least one tensor, each of shape (L,) with L at least 1")
     mask = nn.utils.rnn.pad_sequence(

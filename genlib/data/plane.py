@@ -1,48 +1,22 @@
-"""Sources whose truth is known, and the digits: what every model of the book is measured against.
-
-A `Source` is an exact distribution with the names and shapes of `torch.distributions`: ``sample((n,))``,
-``log_prob(x)`` and ``entropy()`` in nats. An exact target can therefore stand in for a model in any plot, metric or
-check. Each source lives on a device and in a dtype, and draws there.
-"""
+"""Densities in the plane, and mixtures of Gaussians in any dimension."""
 
 from __future__ import annotations
 
 import math
 import numbers
-from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from genlib import _arguments as check
+from genlib import _arguments as require
+from genlib._random import normal, uniform
+from genlib.data.sources import Source
 
 Box = tuple[tuple[float, float], tuple[float, float]]
 Device = torch.device | str | None
-
-
-class Source(ABC):
-    """A distribution that is known exactly, or by a quadrature whose error is stated.
-
-    Attributes:
-        event_shape: shape of one draw, () for a symbol and (D,) for a point.
-    """
-
-    event_shape: torch.Size
-
-    @abstractmethod
-    def sample(self, shape: Sequence[int], *, generator: torch.Generator | None = None) -> Tensor:
-        """Draw independently: (n,) → (n, *event_shape). Raises ValueError unless shape is (n,) with n ≥ 1."""
-
-    @abstractmethod
-    def log_prob(self, x: Tensor) -> Tensor:
-        """Log-density or log-probability in nats, (B, *event_shape) → (B,); −inf outside the support."""
-
-    @abstractmethod
-    def entropy(self) -> Tensor:
-        """Entropy −E[log p(x)] in nats, a scalar; for a density it is the differential entropy."""
 
 
 class PlanarSource(Source):
@@ -60,7 +34,7 @@ class PlanarSource(Source):
 
     def score(self, x: Tensor) -> Tensor:
         """Gradient of the log-density in x, (B, 2) → (B, 2), by automatic differentiation of `log_prob`."""
-        x = check.real_events("x", x, self.event_shape)
+        x = require.real_events("x", x, self.event_shape)
         return torch.func.grad(lambda x: self.log_prob(x).sum())(x)
 
     def entropy(self) -> Tensor:
@@ -74,34 +48,6 @@ class PlanarSource(Source):
             log_p = self.log_prob(points.to(self._like)).double().cpu()
             total -= torch.special.xlogy(log_p.exp(), log_p.exp()).sum() * area
         return total.to(self._like)
-
-
-class Categorical(Source):
-    """K symbols 0 … K − 1 with given probabilities.
-
-    Args:
-        probs: (K,) probabilities that sum to 1; zeros are allowed.
-    """
-
-    event_shape = torch.Size([])
-
-    def __init__(self, probs: Tensor | Sequence[float]) -> None:
-        self.probs = check.probabilities("probs", probs)
-        if self.probs.ndim != 1:
-            raise ValueError(f"probs must have shape (K,), got {tuple(self.probs.shape)}")
-
-    def sample(self, shape: Sequence[int], *, generator: torch.Generator | None = None) -> Tensor:
-        """Draw symbols, (n,) → (n,) int64."""
-        n = check.sample_count(shape)
-        return torch.multinomial(self.probs, n, replacement=True, generator=generator)
-
-    def log_prob(self, x: Tensor) -> Tensor:
-        """Log-probability in nats of symbols, (B,) int → (B,)."""
-        return self.probs.log()[check.symbols("x", x, (), len(self.probs))]
-
-    def entropy(self) -> Tensor:
-        """Entropy −Σ p log p in nats, exact, with 0 log 0 = 0."""
-        return -torch.special.xlogy(self.probs, self.probs).sum()
 
 
 class GaussianMixture(PlanarSource):
@@ -119,13 +65,13 @@ class GaussianMixture(PlanarSource):
         scale: float | Tensor = 1.0,
         weights: Tensor | Sequence[float] | None = None,
     ) -> None:
-        self.means = check.real_tensor("means", means)  # (K, D)
+        self.means = require.real_tensor("means", means)  # (K, D)
         if self.means.ndim != 2 or 0 in self.means.shape:
             raise ValueError(
                 f"means must have shape (K, D) with K, D at least 1, got {tuple(self.means.shape)}"
             )
         count, dims = self.means.shape
-        self.scale = check.real_tensor("scale", scale, like=self.means)  # (K,)
+        self.scale = require.real_tensor("scale", scale, like=self.means)  # (K,)
         if self.scale.shape not in ((), (count,)):
             raise ValueError(
                 f"scale must be one number or have shape ({count},), got {tuple(self.scale.shape)}"
@@ -134,7 +80,9 @@ class GaussianMixture(PlanarSource):
         if (self.scale <= 0).any():
             raise ValueError(f"scale must be above 0, got {self.scale.tolist()}")
         equal = [1 / count] * count
-        self.weights = check.probabilities("weights", equal if weights is None else weights, like=self.means)
+        self.weights = require.probabilities(
+            "weights", equal if weights is None else weights, like=self.means
+        )
         if self.weights.shape != (count,):
             raise ValueError(f"weights must have shape ({count},), got {tuple(self.weights.shape)}")
         self.event_shape = torch.Size([dims])
@@ -146,24 +94,24 @@ class GaussianMixture(PlanarSource):
 
     def sample(self, shape: Sequence[int], *, generator: torch.Generator | None = None) -> Tensor:
         """Draw points, (n,) → (n, D)."""
-        n = check.sample_count(shape)
+        n = require.sample_count(shape)
         k = torch.multinomial(self.weights, n, replacement=True, generator=generator)  # (n,)
-        eps = _normal((n, self.event_shape[0]), self.means, generator)
+        eps = normal((n, self.event_shape[0]), self.means, generator)
         return self.means[k] + self.scale[k, None] * eps
 
     def log_prob(self, x: Tensor) -> Tensor:
         """Log-density in nats, exact, (B, D) → (B,)."""
-        x = check.real_events("x", x, self.event_shape)
+        x = require.real_events("x", x, self.event_shape)
         return torch.logsumexp(self.weights.log() + _round_normal(x, self.means, self.scale), -1)
 
     def score(self, x: Tensor) -> Tensor:
         """Gradient of the log-density in x, exact, (B, D) → (B, D): the pull of each centre, by its share."""
-        x = check.real_events("x", x, self.event_shape)
+        x = require.real_events("x", x, self.event_shape)
         return _pull(x, self.weights.log(), self.means, self.scale)
 
     def noised(self, sigma: float) -> GaussianMixture:
         """The mixture after round normal noise of deviation `sigma` was added: the same, but wider."""
-        sigma = check.positive("sigma", sigma)
+        sigma = require.positive("sigma", sigma)
         return GaussianMixture(self.means, (self.scale**2 + sigma**2).sqrt(), self.weights)
 
     def entropy(self) -> Tensor:
@@ -197,10 +145,10 @@ class NoisyCurve(PlanarSource):
         device: Device = None,
         dtype: torch.dtype | None = None,
     ) -> None:
-        self.curves, self.power = tuple(curves), check.positive("power", power)
+        self.curves, self.power = tuple(curves), require.positive("power", power)
         if not self.curves:
             raise ValueError("curves must hold at least one function, got none")
-        self.scale = check.positive("scale", scale)
+        self.scale = require.positive("scale", scale)
         self._like = torch.empty(0, device=device, dtype=dtype)
         fine = [curve(torch.linspace(0, 1, 2001, dtype=torch.float64)) for curve in self.curves]
         speed = max(2000 * torch.linalg.vector_norm(path.diff(dim=0), dim=-1).max().item() for path in fine)
@@ -215,23 +163,23 @@ class NoisyCurve(PlanarSource):
 
     def sample(self, shape: Sequence[int], *, generator: torch.Generator | None = None) -> Tensor:
         """Draw points, (n,) → (n, 2)."""
-        n = check.sample_count(shape)
-        t = _uniform((n,), self._like, generator) ** (1 / self.power)
+        n = require.sample_count(shape)
+        t = uniform((n,), self._like, generator) ** (1 / self.power)
         which = torch.randint(len(self.curves), (n,), generator=generator, device=self._like.device)
         x = torch.stack([curve(t) for curve in self.curves])[
             which, torch.arange(n, device=t.device)
         ]  # (n, 2)
-        return x + self.scale * _normal((n, 2), self._like, generator)
+        return x + self.scale * normal((n, 2), self._like, generator)
 
     def log_prob(self, x: Tensor) -> Tensor:
         """Log-density in nats by quadrature along the curves, (B, 2) → (B,)."""
-        x = check.real_events("x", x, self.event_shape)
+        x = require.real_events("x", x, self.event_shape)
         scale = self._nodes.new_tensor(self.scale)
         return torch.logsumexp(self._log_weights + _round_normal(x, self._nodes, scale), -1)
 
     def score(self, x: Tensor) -> Tensor:
         """Gradient of the log-density in x, by the same quadrature, (B, 2) → (B, 2)."""
-        x = check.real_events("x", x, self.event_shape)
+        x = require.real_events("x", x, self.event_shape)
         return _pull(x, self._log_weights, self._nodes, self._nodes.new_tensor(self.scale))
 
 
@@ -257,9 +205,9 @@ class Rings(PlanarSource):
         device: Device = None,
         dtype: torch.dtype | None = None,
     ) -> None:
-        self.scale = check.positive("scale", scale)
+        self.scale = require.positive("scale", scale)
         self._like = torch.empty(0, device=device, dtype=dtype)
-        self.radii = check.real_tensor("radii", radii, like=self._like)  # (K,)
+        self.radii = require.real_tensor("radii", radii, like=self._like)  # (K,)
         if self.radii.ndim != 1 or not len(self.radii) or (self.radii <= 0).any():
             raise ValueError(f"radii must be a list of numbers above 0, got {radii!r}")
         self.weights = self.radii / self.radii.sum()
@@ -269,15 +217,15 @@ class Rings(PlanarSource):
 
     def sample(self, shape: Sequence[int], *, generator: torch.Generator | None = None) -> Tensor:
         """Draw points, (n,) → (n, 2)."""
-        n = check.sample_count(shape)
+        n = require.sample_count(shape)
         radius = self.radii[torch.multinomial(self.weights, n, replacement=True, generator=generator)]
-        angle = 2 * math.pi * _uniform((n,), self.radii, generator)
+        angle = 2 * math.pi * uniform((n,), self.radii, generator)
         circle = torch.stack([angle.cos(), angle.sin()], -1)  # (n, 2)
-        return radius[:, None] * circle + self.scale * _normal((n, 2), self.radii, generator)
+        return radius[:, None] * circle + self.scale * normal((n, 2), self.radii, generator)
 
     def log_prob(self, x: Tensor) -> Tensor:
         """Log-density in nats, exact, (B, 2) → (B,)."""
-        x = check.real_events("x", x, self.event_shape)
+        x = require.real_events("x", x, self.event_shape)
         r = torch.linalg.vector_norm(x, dim=-1)[..., None]  # (B, 1)
         bessel = torch.special.i0e(r * self.radii / self.scale**2).log()  # log of e^(-a) I_0(a)
         normal = -0.5 * ((r - self.radii) / self.scale) ** 2 - math.log(2 * math.pi * self.scale**2)
@@ -298,18 +246,18 @@ class Checkerboard(PlanarSource):
 
     def sample(self, shape: Sequence[int], *, generator: torch.Generator | None = None) -> Tensor:
         """Draw points, (n,) → (n, 2)."""
-        n = check.sample_count(shape)
+        n = require.sample_count(shape)
         square = torch.randint(8, (n,), generator=generator, device=self._like.device)
         row = square // 2
         column = 2 * (square % 2) + row % 2
         corner = torch.stack([column, row], -1).to(self._like)  # (n, 2)
-        x = 2 * (corner + _uniform((n, 2), self._like, generator)) - 4
+        x = 2 * (corner + uniform((n, 2), self._like, generator)) - 4
         # rounding can lift a point onto the next square's edge: put it back on its own
         return torch.minimum(x, torch.nextafter(2 * corner - 2, x.new_tensor(-math.inf)))
 
     def log_prob(self, x: Tensor) -> Tensor:
         """Log-density in nats, exact, (B, 2) → (B,): −log 32 on dark squares, −inf elsewhere."""
-        x = check.real_events("x", x, self.event_shape)
+        x = require.real_events("x", x, self.event_shape)
         square = torch.floor(x / 2) + 2  # exact, whatever the rounding
         inside = ((square >= 0) & (square < 4)).all(-1) & (square.sum(-1) % 2 == 0)
         return torch.where(inside, self._like.new_tensor(-math.log(32.0)).to(x.device), -math.inf)
@@ -342,8 +290,8 @@ class Pinwheel(PlanarSource):
         device: Device = None,
         dtype: torch.dtype | None = None,
     ) -> None:
-        self.blades = check.whole_number("blades", blades)
-        self.spread = (check.positive("along", along), check.positive("across", across))
+        self.blades = require.whole_number("blades", blades)
+        self.spread = (require.positive("along", along), require.positive("across", across))
         if isinstance(twist, bool) or not isinstance(twist, numbers.Real) or not math.isfinite(twist):
             raise ValueError(f"twist must be a finite number, got {twist!r}")
         self.twist = float(twist)
@@ -354,8 +302,8 @@ class Pinwheel(PlanarSource):
 
     def sample(self, shape: Sequence[int], *, generator: torch.Generator | None = None) -> Tensor:
         """Draw points, (n,) → (n, 2)."""
-        n = check.sample_count(shape)
-        straight = _normal((n, 2), self._like, generator) * self._like.new_tensor(self.spread)
+        n = require.sample_count(shape)
+        straight = normal((n, 2), self._like, generator) * self._like.new_tensor(self.spread)
         straight = straight + self._like.new_tensor([2.0, 0.0])
         blade = torch.randint(self.blades, (n,), generator=generator, device=self._like.device)
         radius = torch.linalg.vector_norm(straight, dim=-1)
@@ -363,7 +311,7 @@ class Pinwheel(PlanarSource):
 
     def log_prob(self, x: Tensor) -> Tensor:
         """Log-density in nats, exact, (B, 2) → (B,)."""
-        x = check.real_events("x", x, self.event_shape)
+        x = require.real_events("x", x, self.event_shape)
         radius = torch.linalg.vector_norm(x, dim=-1)[..., None]  # (B, 1)
         blade = torch.arange(self.blades, device=x.device, dtype=x.dtype)
         straight = _turn(
@@ -392,7 +340,7 @@ def ring(
         weights: (modes,) probabilities; equal when None.
         device, dtype: where and in which precision the source works; torch's defaults when None.
     """
-    count, radius = check.whole_number("modes", modes), check.positive("radius", radius)
+    count, radius = require.whole_number("modes", modes), require.positive("radius", radius)
     angle = 2 * math.pi * torch.arange(count, dtype=torch.float64) / count
     means = radius * torch.stack([angle.cos(), angle.sin()], -1)  # (K, 2)
     return GaussianMixture(means.to(torch.empty(0, device=device, dtype=dtype)), scale, weights)
@@ -414,7 +362,7 @@ def grid(
         scale: standard deviation of each Gaussian.
         device, dtype: where and in which precision the source works; torch's defaults when None.
     """
-    count, spacing = check.whole_number("side", side), check.positive("spacing", spacing)
+    count, spacing = require.whole_number("side", side), require.positive("spacing", spacing)
     line = spacing * (torch.arange(count, dtype=torch.float64) - (count - 1) / 2)
     means = torch.cartesian_prod(line, line)  # (side², 2)
     return GaussianMixture(means.to(torch.empty(0, device=device, dtype=dtype)), scale)
@@ -427,14 +375,7 @@ def two_moons(scale: float = 0.1, *, device: Device = None, dtype: torch.dtype |
         scale: standard deviation of the noise, in data units.
         device, dtype: where and in which precision the source works; torch's defaults when None.
     """
-
-    def upper(t: Tensor) -> Tensor:
-        return torch.stack([torch.cos(math.pi * t), torch.sin(math.pi * t)], -1)
-
-    def lower(t: Tensor) -> Tensor:
-        return torch.stack([1 - torch.cos(math.pi * t), 0.5 - torch.sin(math.pi * t)], -1)
-
-    return NoisyCurve([upper, lower], scale, device=device, dtype=dtype)
+    return NoisyCurve([_upper_moon, _lower_moon], scale, device=device, dtype=dtype)
 
 
 def two_spirals(
@@ -447,69 +388,14 @@ def two_spirals(
         turns: how often an arm winds around the centre.
         device, dtype: where and in which precision the source works; torch's defaults when None.
     """
-    whole = 2 * math.pi * check.positive("turns", turns)
-
-    def arm(t: Tensor) -> Tensor:
-        return 3 * t[..., None] * torch.stack([torch.cos(whole * t), torch.sin(whole * t)], -1)
-
-    return NoisyCurve([arm, lambda t: -arm(t)], scale, power=2.0, device=device, dtype=dtype)
-
-
-SOURCES: dict[str, Callable[..., Source]] = {
-    "categorical": Categorical,
-    "ring": ring,
-    "grid": grid,
-    "checkerboard": Checkerboard,
-    "two_moons": two_moons,
-    "pinwheel": Pinwheel,
-    "two_spirals": two_spirals,
-    "rings": Rings,
-}
-
-
-def source(name: str, **settings: object) -> Source:
-    """Make a source by its name, one of `SOURCES`; the settings are those of its own constructor.
-
-    Raises:
-        ValueError: the name is unknown.
-    """
-    return check.one_of("name", name, SOURCES)(**settings)
-
-
-class Split(NamedTuple):
-    """Images (n, 8, 8) int64 with grey levels 0 to 16, and their labels (n,) int64, 0 to 9."""
-
-    images: Tensor
-    labels: Tensor
-
-
-class Digits(NamedTuple):
-    """The handwritten digits in three fixed parts: 1000, 350 and 447 images."""
-
-    train: Split
-    valid: Split
-    test: Split
-
-
-def digits(device: torch.device | str = "cpu") -> Digits:
-    """Load the 1,797 handwritten digits that ship with scikit-learn, split 1000 / 350 / 447 in stored order.
-
-    They are 8 × 8 counts of ink, whole numbers from 0 to 16: the test part of the optical digits of Alpaydin and Kaynak
-    (1998, UCI Machine Learning Repository). The split is this book's. Nothing is downloaded, nothing is shuffled, so
-    figures compare with others on the same split.
-    """
-    from sklearn.datasets import load_digits
-
-    stored = load_digits()
-    images = torch.from_numpy(stored.images).long().to(device)  # (1797, 8, 8)
-    labels = torch.from_numpy(stored.target).long().to(device)  # (1797,)
-    parts = zip(images.split((1000, 350, 447)), labels.split((1000, 350, 447)), strict=True)
-    return Digits(*(Split(*part) for part in parts))
+    whole = 2 * math.pi * require.positive("turns", turns)
+    arms = [partial(_arm, reach=reach, whole=whole) for reach in (3.0, -3.0)]
+    return NoisyCurve(arms, scale, power=2.0, device=device, dtype=dtype)
 
 
 def lattice(box: Box, size: int) -> Tensor:
     """Midpoints of size × size equal cells of a box, (size², 2) float64, the first coordinate running fastest."""
-    size = check.whole_number("size", size)
+    size = require.whole_number("size", size)
     (left, right), (bottom, top) = box
     if not (left < right and bottom < top):
         raise ValueError(
@@ -520,7 +406,22 @@ def lattice(box: Box, size: int) -> Tensor:
     return torch.stack([x.flatten(), y.flatten()], -1)
 
 
-def _cells(box: Box, step: float):
+def _upper_moon(t: Tensor) -> Tensor:
+    """Half a circle, (N,) → (N, 2)."""
+    return torch.stack([torch.cos(math.pi * t), torch.sin(math.pi * t)], -1)
+
+
+def _lower_moon(t: Tensor) -> Tensor:
+    """The other half, turned round and moved into the first, (N,) → (N, 2)."""
+    return torch.stack([1 - torch.cos(math.pi * t), 0.5 - torch.sin(math.pi * t)], -1)
+
+
+def _arm(t: Tensor, reach: float, whole: float) -> Tensor:
+    """Archimedes' spiral that ends at radius |reach| after `whole` radians, (N,) → (N, 2)."""
+    return reach * t[..., None] * torch.stack([torch.cos(whole * t), torch.sin(whole * t)], -1)
+
+
+def _cells(box: Box, step: float) -> Iterator[tuple[Tensor, float]]:
     """Yield (points (N, 2), area of a cell) that tile the box with cells no wider than `step`."""
     size = math.ceil(max(high - low for low, high in box) / step)
     area = math.prod((high - low) / size for low, high in box)
@@ -553,11 +454,3 @@ def _turn(x: Tensor, angle: Tensor) -> Tensor:
     """Rotate points (..., 2) anticlockwise by angles (...), in radians."""
     cos, sin = angle.cos(), angle.sin()
     return torch.stack([cos * x[..., 0] - sin * x[..., 1], sin * x[..., 0] + cos * x[..., 1]], -1)
-
-
-def _normal(shape: tuple[int, ...], like: Tensor, generator: torch.Generator | None) -> Tensor:
-    return torch.randn(shape, generator=generator, device=like.device, dtype=like.dtype)
-
-
-def _uniform(shape: tuple[int, ...], like: Tensor, generator: torch.Generator | None) -> Tensor:
-    return torch.rand(shape, generator=generator, device=like.device, dtype=like.dtype)

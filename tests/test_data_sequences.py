@@ -11,12 +11,14 @@ import numpy as np
 import pytest
 import scipy.stats
 import torch
-from exactness import FEW, REAL, STEADY, close, double, everything, seeded  # noqa: F401  (double is a fixture)
+from exactness import FEW, REAL, STEADY, close, everything, seeded
 from hypothesis import given
 from hypothesis import strategies as st
 
-from genlib import language
-from genlib.language import ALPHABET, Grammar, MarkovChain, Prose, english, pad, prose, until_end
+from genlib.data import ALPHABET, Grammar, MarkovChain, Prose, english, pad, prose, until_end
+from genlib.data import sequences as language
+
+pytestmark = pytest.mark.usefixtures("double")
 
 # MarkovChain
 
