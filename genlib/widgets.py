@@ -1,7 +1,8 @@
 """Interactive figures that live in a static page: a slider over pictures that were drawn beforehand.
 
 Only links in JavaScript work where no kernel runs. So every frame is drawn in advance, and the slider's position picks
-the frame that shows.
+the frame that shows. Where no widget can stand (a page without scripts, a viewer of notebooks, a printed book), the
+frame at the start takes its place.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import base64
 import html
 import io
 from collections.abc import Callable, Sequence
-from typing import TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import ipywidgets
 import matplotlib.pyplot as plt
@@ -21,11 +22,27 @@ T = TypeVar("T")
 LIMIT = 1_000_000
 
 
+class Picture(NamedTuple):
+    """A PNG in base64, what it shows in words, and its size in pixels."""
+
+    png: str
+    alt: str
+    width: int
+    height: int
+
+    @property
+    def html(self) -> str:
+        """An <img> with the picture inside. With its size known, the page keeps its place while it loads."""
+        size = f'width="{self.width}" height="{self.height}" style="max-width: 100%; height: auto"'
+        return f'<img src="data:image/png;base64,{self.png}" alt="{html.escape(self.alt)}" {size}>'
+
+
 class FrameSlider(ipywidgets.VBox):
     """A labelled slider above a stack of pictures, of which one shows. Arrow keys move it."""
 
-    def __init__(self, pictures: Sequence[str], positions: Sequence[str], name: str, start: int) -> None:
+    def __init__(self, pictures: Sequence[Picture], positions: Sequence[str], name: str, start: int) -> None:
         """Link the slider to the stack, in the page rather than in Python."""
+        self.pictures = list(pictures)
         self.slider = ipywidgets.SelectionSlider(
             options=list(positions),
             index=start,
@@ -35,7 +52,7 @@ class FrameSlider(ipywidgets.VBox):
             layout={"width": "100%", "max_width": "640px"},
         )
         self.stack = ipywidgets.Stack(
-            [ipywidgets.HTML(picture) for picture in pictures], selected_index=start
+            [ipywidgets.HTML(picture.html) for picture in pictures], selected_index=start
         )
         self.link = ipywidgets.jslink((self.slider, "index"), (self.stack, "selected_index"))
         super().__init__([self.slider, self.stack])
@@ -46,6 +63,12 @@ class FrameSlider(ipywidgets.VBox):
         return (
             f"Slider “{self.slider.description}”: {len(options)} pictures, from {options[0]} to {options[-1]}"
         )
+
+    def _repr_mimebundle_(self, **kwargs: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Add the picture that shows, with its alt text, for whoever cannot show the widget."""
+        picture = self.pictures[self.slider.index]
+        data = super()._repr_mimebundle_(**kwargs)
+        return {**data, "image/png": picture.png}, {"image/png": {"alt": picture.alt}}
 
 
 def slider(
@@ -88,7 +111,7 @@ def slider(
     if len(set(positions)) < len(positions):
         raise ValueError(f"position must tell the values apart, got {positions}")
     pictures = [_picture(draw, value, alt(value), colours) for value in values]
-    size = sum(map(len, pictures))
+    size = sum(len(picture.html) for picture in pictures)
     if size > LIMIT:
         raise ValueError(
             f"values make {size / 1e6:.2f} MB of pictures, more than 1 MB: use fewer, or fewer colours"
@@ -96,8 +119,8 @@ def slider(
     return FrameSlider(pictures, positions, name, start)
 
 
-def _picture(draw: Callable[[T], Figure], value: T, alt: str, colours: int) -> str:
-    """Turn a figure into an <img> with its picture inside, and close it."""
+def _picture(draw: Callable[[T], Figure], value: T, alt: str, colours: int) -> Picture:
+    """Draw a figure in few colours, and close it."""
     if not alt.strip():
         raise ValueError(f"alt must describe the picture, got {alt!r}")
     figure = draw(value)
@@ -106,7 +129,4 @@ def _picture(draw: Callable[[T], Figure], value: T, alt: str, colours: int) -> s
     plt.close(figure)
     image = Image.open(png).convert("RGB").quantize(colours)
     image.save(small, format="png", optimize=True)
-    data = base64.b64encode(small.getvalue()).decode()
-    # With its size known, the page keeps the picture's place while it loads.
-    size = f'width="{image.width}" height="{image.height}" style="max-width: 100%; height: auto"'
-    return f'<img src="data:image/png;base64,{data}" alt="{html.escape(alt)}" {size}>'
+    return Picture(base64.b64encode(small.getvalue()).decode(), alt, *image.size)

@@ -7,6 +7,7 @@ test_notebooks.py applies them to the lessons, and to broken notebooks that each
 from __future__ import annotations
 
 import ast
+import html
 import json
 import re
 import statistics
@@ -20,6 +21,7 @@ from scripts.execute import package
 
 VIEW = "application/vnd.jupyter.widget-view+json"
 STATE = "application/vnd.jupyter.widget-state+json"
+PNG = "image/png"
 
 FIRST_CELL = """\
 # Nothing below runs without genlib, the book's helper package. On Google Colab this cell installs it.
@@ -304,18 +306,23 @@ def execution_complaints(nb: NotebookNode) -> list[str]:
 
 
 def image_complaints(nb: NotebookNode) -> list[str]:
-    """Every image says in words what it shows: in outputs, in Markdown, and in the frames of widgets."""
+    """Every image says in words what it shows: in outputs, in Markdown, and in the frames of widgets.
+
+    A figure's alt text stands in its cell's metadata; a slider writes that of its picture into the output's own.
+    """
     said = []
     for i, cell in code_cells(nb):
         data = [output.get("data", {}) for output in cell.outputs]
         images = sum(any(kind.startswith("image/") for kind in kinds) for kinds in data)
         alt = cell.metadata.get("mystnb", {}).get("image", {}).get("alt", "")
+        own = [output.metadata.get(PNG, {}).get("alt", "") for output in cell.outputs if "metadata" in output]
+        alt = next(filter(None, own), alt)
         if images > 1:
             said.append(f"cell {i} shows {images} images, and a cell has one alt text: one image a cell")
         elif images and (why := poor_alt(alt)):
             said.append(f"cell {i}: the alt text of its image {why}: {alt!r}")
-        html = "\n".join(kinds.get("text/html", "") for kinds in data)
-        said += [f"cell {i}: {complaint}" for complaint in html_image_complaints(html)]
+        text = "\n".join(kinds.get("text/html", "") for kinds in data)
+        said += [f"cell {i}: {complaint}" for complaint in html_image_complaints(text)]
     for alt in re.findall(r"!\[([^\]]*)\]\(", prose(nb)):
         if why := poor_alt(alt):
             said.append(f"the alt text of an image in Markdown {why}: {alt!r}")
@@ -326,14 +333,14 @@ def image_complaints(nb: NotebookNode) -> list[str]:
     return said
 
 
-def html_image_complaints(html: str) -> list[str]:
+def html_image_complaints(text: str) -> list[str]:
     """Every <img> of a piece of HTML has alt text of substance."""
     said = []
-    for tag in re.findall(r"<img\b[^>]*>", html):
-        alt = re.search(r"""\balt=(?:"([^"]*)"|'([^']*)')""", tag)
-        text = (alt[1] or alt[2] or "") if alt else ""
-        if why := poor_alt(text):
-            said.append(f"the alt text of an <img> {why}: {text!r}")
+    for tag in re.findall(r"<img\b[^>]*>", text):
+        found = re.search(r"""\balt=(?:"([^"]*)"|'([^']*)')""", tag)
+        alt = (found[1] or found[2] or "") if found else ""
+        if why := poor_alt(alt):
+            said.append(f"the alt text of an <img> {why}: {alt!r}")
     return said
 
 
@@ -365,6 +372,31 @@ def widget_complaints(nb: NotebookNode) -> list[str]:
         f"the state of a widget needs model {model}, which is not stored"
         for model in sorted(needed - set(models))
     ]
+    return said
+
+
+def still_complaints(nb: NotebookNode) -> list[str]:
+    """Every slider stores, beside its view, the picture at which it starts and that picture's alt text."""
+    models, said = widget_state(nb), []
+
+    def state(name: str) -> NotebookNode:
+        return models[name.removeprefix("IPY_MODEL_")]["state"]
+
+    for i, output in outputs(nb):
+        view = output.get("data", {}).get(VIEW, {}).get("model_id")
+        if view not in models or "genlib-frames" not in state(view).get("_dom_classes", []):
+            continue
+        slider, stack = map(state, state(view)["children"])
+        if slider["index"] != stack["selected_index"]:
+            said.append(f"cell {i}: the slider and its pictures start at different places")
+        frame = state(stack["children"][slider["index"]])["value"]
+        shown = {name: html.unescape(text) for name, text in re.findall(r'\b(src|alt)="([^"]*)"', frame)}
+        if PNG not in output.data:
+            said.append(f"cell {i}: the slider has no {PNG} for pages without widgets")
+        elif shown["src"] != f"data:{PNG};base64,{output.data[PNG].strip()}":
+            said.append(f"cell {i}: the {PNG} of the slider is not the frame at which it starts")
+        if output.metadata.get(PNG, {}).get("alt") != shown["alt"]:
+            said.append(f"cell {i}: the {PNG} of the slider has not the alt text of its first frame")
     return said
 
 

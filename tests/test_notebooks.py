@@ -79,6 +79,7 @@ def test_place_in_the_book(lesson):
         form.execution_complaints,
         form.image_complaints,
         form.widget_complaints,
+        form.still_complaints,
         form.cell_complaints,
         form.size_complaints,
         form.portability_complaints,
@@ -133,6 +134,7 @@ def exercise(number):
 def tiny(url=""):
     """A small lesson to which no check objects."""
     view = {form.VIEW: {"model_id": "a1", "version_major": 2, "version_minor": 0}, "text/plain": "VBox()"}
+    still = {"data": {**view, form.PNG: "aGk="}, "metadata": {form.PNG: {"alt": f"{ALT} & more"}}}
     cells = [
         new_markdown_cell("# Tiny\n\n**Goal**: see.\n\n**What you need**: no more than `$$ this $$`."),
         new_markdown_cell(
@@ -154,7 +156,7 @@ def tiny(url=""):
             metadata={"mystnb": {"image": {"alt": ALT}, "figure": {"name": "fig:tiny"}}},
             outputs=[new_output("display_data", {"image/png": "aGVsbG8="})],
         ),
-        new_code_cell("widgets.slider(frames)", outputs=[new_output("display_data", view)]),
+        new_code_cell("widgets.slider(frames)", outputs=[new_output("display_data", **still)]),
         new_markdown_cell(
             "## What goes wrong\n\nSee {eq}`eq:tiny-sum` and `code` {cite:t}`gauss1809, rao1945`."
         ),
@@ -167,17 +169,17 @@ def tiny(url=""):
     nb = new_notebook(cells=cells, metadata={"kernelspec": {"name": "python3", "display_name": "Python 3"}})
     for i, (_, cell) in enumerate(form.code_cells(nb)):
         cell.execution_count = i + 1
-    value = f'<img alt="{ALT}" src="data:image/png;base64,aGVsbG8=">'
-    nb.metadata["widgets"] = nbformat.from_dict(
-        {
-            form.STATE: {
-                "state": {
-                    "a1": {"model_name": "VBoxModel", "state": {"children": ["IPY_MODEL_b2"]}},
-                    "b2": {"model_name": "HTMLModel", "state": {"value": value}},
-                }
-            }
-        }
-    )
+    frame = f'<img alt="{ALT} {{}}" src="data:image/png;base64,{{}}">'
+    ends = ["IPY_MODEL_b1", "IPY_MODEL_b2"]
+    models = {
+        "a1": ("VBoxModel", {"_dom_classes": ["genlib-frames"], "children": ends}),
+        "b1": ("SelectionSliderModel", {"index": 1}),
+        "b2": ("StackModel", {"selected_index": 1, "children": ["IPY_MODEL_c1", "IPY_MODEL_c2"]}),
+        "c1": ("HTMLModel", {"value": frame.format("", "aGVsbG8=")}),
+        "c2": ("HTMLModel", {"value": frame.format("&amp; more", "aGk=")}),
+    }
+    models = {name: {"model_name": kind, "state": state} for name, (kind, state) in models.items()}
+    nb.metadata["widgets"] = nbformat.from_dict({form.STATE: {"state": models}})
     return nb
 
 
@@ -202,6 +204,7 @@ CHECKS = {
     "execution": form.execution_complaints,
     "image": form.image_complaints,
     "widget": form.widget_complaints,
+    "still": form.still_complaints,
     "cell": form.cell_complaints,
     "size": form.size_complaints,
     "portability": form.portability_complaints,
@@ -326,11 +329,29 @@ BREAKS = {
     "frame without alt": (
         "image",
         "widget",
-        lambda nb: form.widget_state(nb)["b2"].state.update(value="<img src='a'>"),
+        lambda nb: form.widget_state(nb)["c2"].state.update(value="<img src='a'>"),
     ),
-    "image model": ("image", "Image", lambda nb: form.widget_state(nb)["b2"].update(model_name="ImageModel")),
+    "image model": ("image", "Image", lambda nb: form.widget_state(nb)["c2"].update(model_name="ImageModel")),
+    "still with short alt": (
+        "image",
+        "short",
+        lambda nb: outputs_of("widgets")(nb).metadata[form.PNG].update(alt="A plot."),
+    ),
     "no state": ("widget", "without state", lambda nb: nb.metadata.pop("widgets")),
     "half a state": ("widget", "b2", lambda nb: form.widget_state(nb).pop("b2")),
+    "no still": ("still", "no image/png", lambda nb: outputs_of("widgets")(nb).data.pop(form.PNG)),
+    "still of another frame": (
+        "still",
+        "is not the frame",
+        lambda nb: outputs_of("widgets")(nb).data.update({form.PNG: "aGVsbG8="}),
+    ),
+    "still without alt": ("still", "alt text", lambda nb: outputs_of("widgets")(nb).metadata.clear()),
+    "still with another alt": (
+        "still",
+        "alt text",
+        lambda nb: outputs_of("widgets")(nb).metadata[form.PNG].update(alt=ALT),
+    ),
+    "two starts": ("still", "start", lambda nb: form.widget_state(nb)["b1"].state.update(index=0)),
     "long cell": ("cell", "26 lines", lambda nb: replace(nb, "plotting.lines(x, y)", "x = 1\n" * 26)),
     "long cells": ("cell", "median", lambda nb: replace(nb, "grade(", "x = 1\n" * 9 + "grade(")),
     "semicolon": (

@@ -16,11 +16,12 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from IPython.core.formatters import DisplayFormatter
 from ipywidgets.embed import dependency_state
 from PIL import Image
 
 from genlib import widgets
-from genlib.widgets import FrameSlider, slider
+from genlib.widgets import FrameSlider, Picture, slider
 
 FEW = settings(max_examples=10)
 
@@ -92,10 +93,10 @@ def test_one_frame_for_each_value_with_its_alt_text(choices, name, colours):
 @FEW
 @given(st.lists(st.text("abc01 .", min_size=1), min_size=2, max_size=6, unique=True), st.data())
 def test_frames_stand_in_their_order_and_start_where_they_are_told(positions, choices):
-    frames = [f"<img src='{k}'>" for k in range(len(positions))]
+    frames = [Picture(f"{k}", f"Frame <{k}>.", 22, 11) for k in range(len(positions))]
     start = choices.draw(st.integers(0, len(positions) - 1))
     widget = FrameSlider(frames, positions, "t", start)
-    assert [child.value for child in widget.stack.children] == frames
+    assert [child.value for child in widget.stack.children] == [frame.html for frame in frames]
     assert widget.slider.options == tuple(positions)
     assert (widget.slider.value, widget.stack.selected_index) == (positions[start], start)
     assert repr(widget) == f"Slider “t”: {len(frames)} pictures, from {positions[0]} to {positions[-1]}"
@@ -154,6 +155,27 @@ def test_alt_text_is_escaped():
     assert 'alt="A &quot;bar&quot; &lt; 0.1 &amp; more"' in widget.stack.children[0].value
 
 
+VIEW = "application/vnd.jupyter.widget-view+json"
+
+
+@pytest.mark.parametrize("start", [0, 2])
+def test_the_picture_that_shows_stands_beside_the_widget(start):
+    widget = make(start=start, alt=lambda v: f'A "bar" < {v} & more')
+    data, metadata = shown_by_ipython(widget)
+    assert data.keys() == {"text/plain", "image/png", VIEW}
+    assert data[VIEW]["model_id"] == widget.model_id
+    assert f'src="data:image/png;base64,{data["image/png"]}"' in widget.stack.children[start].value
+    assert metadata == {"image/png": {"alt": f'A "bar" < {(0.1, 0.5, 0.9)[start]} & more'}}
+    widget.slider.index = 1  # with a kernel, a reader may show it again
+    widget.stack.selected_index = 1
+    assert f'base64,{shown_by_ipython(widget)[0]["image/png"]}"' in widget.stack.children[1].value
+
+
+def shown_by_ipython(widget):
+    """What IPython stores of a widget that ends a cell: its kinds of output, and their metadata."""
+    return DisplayFormatter().format(widget)
+
+
 def test_repr_is_short_and_stable():
     text = repr(make())
     assert text == repr(make()) == "Slider “height”: 3 pictures, from 0.1 to 0.9"
@@ -191,7 +213,10 @@ slider(draw, [1, 2], name="height", alt=lambda v: f"A bar of height {v}.")
     nbclient.NotebookClient(notebook, kernel_name="python3", timeout=120).execute()
     (output,) = notebook.cells[0].outputs  # the figures themselves are not shown
     assert output.data["text/plain"] == "Slider “height”: 2 pictures, from 1 to 2"
-    view = output.data["application/vnd.jupyter.widget-view+json"]["model_id"]
+    view = output.data[VIEW]["model_id"]
+    still = base64.b64decode(output.data["image/png"])
+    assert Image.open(io.BytesIO(still)).size == (220, 110)
+    assert output.metadata == {"image/png": {"alt": "A bar of height 1."}}
     state = notebook.metadata["widgets"]["application/vnd.jupyter.widget-state+json"]["state"]
     assert state[view]["model_name"] == "VBoxModel"
     assert "LinkModel" in [entry["model_name"] for entry in state.values()]

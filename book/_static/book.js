@@ -20,12 +20,76 @@ function nameSlider(handle) {
   say();
 }
 
-// Widgets appear after the page has loaded, whenever html-manager is ready.
-function nameSliders() {
-  const name = () => document.querySelectorAll(".noUi-handle").forEach(nameSlider);
+// Until a slider shows its picture, a still keeps its place.
+function dropStill(still) {
+  const frames = still.parentElement.querySelectorAll(".genlib-frames img");
+  if ([...frames].some((frame) => frame.clientWidth)) still.remove();
+}
+
+// A picture that the page shows smaller than it is opens at its own size, by a click on it or on the button in its
+// corner, which the keyboard reaches.
+function framePicture(picture) {
+  if (picture.closest("a, .picture") || picture.matches(".still")) return;
+  const frame = document.createElement("span");
+  frame.className = "picture";
+  picture.replaceWith(frame);
+  frame.innerHTML = `<button type="button" class="enlarge" aria-label="Enlarge the picture" aria-haspopup="dialog">
+    <svg viewBox="0 0 16 16" aria-hidden="true"><path d="M9.5 2H14v4.5M14 2 9 7M6.5 14H2V9.5M2 14l5-5"/></svg></button>`;
+  frame.prepend(picture);
+  const measure = () => {
+    const reduced = picture.clientWidth > 0 && picture.naturalWidth > picture.clientWidth + 1;
+    frame.classList.toggle("reduced", reduced);
+  };
+  new ResizeObserver(measure).observe(picture);
+  picture.addEventListener("load", measure);
+  frame.addEventListener("click", (event) => {
+    if (frame.classList.contains("reduced")) enlarge(picture, frame.lastElementChild, event);
+  });
+}
+
+function enlarge(picture, button, event) {
+  const dialog = document.createElement("dialog");
+  dialog.className = "enlarged";
+  dialog.setAttribute("aria-label", "The picture at its own size");
+  dialog.innerHTML = `<button type="button" class="close" autofocus>Close</button>
+    <div class="sheet" role="region" aria-label="Picture, scrolls" tabindex="0"></div>`;
+  const [close, sheet] = dialog.children;
+  const copy = new Image(picture.naturalWidth, picture.naturalHeight);
+  Object.assign(copy, { src: picture.src, alt: picture.alt });
+  sheet.append(copy);
+  close.addEventListener("click", () => dialog.close());
+  dialog.addEventListener("click", (click) => click.target === dialog && dialog.close());
+  dialog.addEventListener("close", () => dialog.remove());
+  document.body.append(dialog);
+  button.focus({ preventScroll: true }); // here the focus returns when the dialog closes
+  dialog.showModal();
+  if (event.target === picture) {
+    // What was tapped comes to the middle.
+    const box = picture.getBoundingClientRect();
+    const x = (event.clientX - box.left) / box.width, y = (event.clientY - box.top) / box.height;
+    sheet.scrollTo(x * sheet.scrollWidth - sheet.clientWidth / 2, y * sheet.scrollHeight - sheet.clientHeight / 2);
+  }
+}
+
+// Widgets, and their pictures, appear after the page has loaded, whenever html-manager is ready.
+function tendFigures() {
+  const tend = () => {
+    document.querySelectorAll(".noUi-handle").forEach(nameSlider);
+    document.querySelectorAll("img.still").forEach(dropStill);
+    document.querySelectorAll(".bd-article :is(figure, .cell_output) img").forEach(framePicture);
+  };
+  tend();
   if (!document.querySelector('script[type="application/vnd.jupyter.widget-view+json"]')) return;
-  new MutationObserver(name).observe(document.querySelector("main") ?? document.body, { childList: true, subtree: true });
-  name();
+  new MutationObserver(tend).observe(document.querySelector("main") ?? document.body, { childList: true, subtree: true });
+}
+
+// A link to a fold, or to something in it, opens it. Browsers see to the second alone, and not all of them.
+function openFold() {
+  const target = document.querySelector(":target");
+  let fold = target?.closest("details:not([open])");
+  if (!fold) return;
+  for (; fold; fold = target.closest("details:not([open])")) fold.open = true;
+  target.scrollIntoView();
 }
 
 // "eq:name holds: …" is the line of a check: set it apart, and lead from it to the equation.
@@ -60,8 +124,11 @@ function reachScrollers() {
 
 document.addEventListener("DOMContentLoaded", () => {
   answerMathJax2();
-  nameSliders();
+  tendFigures();
   markChecks();
   repairRoles();
 });
 window.addEventListener("load", () => (window.MathJax?.startup?.promise ?? Promise.resolve()).then(reachScrollers));
+window.addEventListener("load", openFold);
+window.addEventListener("hashchange", openFold);
+document.addEventListener("toggle", reachScrollers, true);
