@@ -161,7 +161,7 @@ class Player:
         then: Callable[[], None] | None = None,
     ) -> None:
         self.name, self.loss, self.parameters = name, loss, trainable(model)
-        self.lr, self.updates = check.positive("lr", lr), check.whole_number("updates", updates)
+        self.lr, self.updates = require.positive("lr", lr), require.whole_number("updates", updates)
         self.longest = None if clip is None else require.positive("clip", clip)
         self.mean = None if average is None else RunningMean(self.parameters, average)
         self.optimizer, self.then = optimizer(self.parameters, lr=self.lr), then
