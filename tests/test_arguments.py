@@ -375,3 +375,55 @@ def test_points_refuse_nan_and_turn_whole_numbers_into_reals():
     with pytest.raises(ValueError, match="^x must hold finite numbers"):
         require.points("x", torch.tensor([[math.nan, 0.0]]))
     assert require.points("x", torch.ones(1, 1, dtype=torch.int64)).is_floating_point()
+
+
+@STEADY
+@given(st.floats(allow_nan=True))
+def test_a_share_lies_from_0_to_below_1(value):
+    if 0 <= value < 1:
+        assert require.share("dropout", value) == value
+    else:
+        with pytest.raises(ValueError, match="^dropout must "):
+            require.share("dropout", value)
+
+
+def test_levels_fall_and_are_a_copy():
+    levels = torch.tensor([2.0, 1.0, 0.5])
+    found = require.falling("levels", levels)
+    assert torch.equal(found, levels)
+    assert found.data_ptr() != levels.data_ptr()
+    for wrong in ([1.0, 1.0], [1.0, 2.0], [1.0, 0.0], [], [[2.0, 1.0]]):
+        with pytest.raises(ValueError, match="^levels must "):
+            require.falling("levels", wrong)
+
+
+def test_what_a_function_gave_has_the_shape_of_the_batch():
+    x = torch.zeros(2, 3)
+    assert require.same_shape("net", x, x) is x
+    for wrong, got in ((torch.zeros(2), "(2,)"), (None, "NoneType")):
+        with pytest.raises(ValueError, match=f"^net must return shape {re.escape('(2, 3), got ' + got)}$"):
+            require.same_shape("net", wrong, x)
+
+
+def test_vectors_have_at_least_two_dimensions():
+    assert require.vectors("x", torch.zeros(2, 1, 3)).shape == (2, 1, 3)
+    with pytest.raises(
+        ValueError, match=r"^x must have shape \(B, \*E\) with at least two dimensions, got \(2,\)"
+    ):
+        require.vectors("x", torch.zeros(2))
+
+
+def test_another_precision_than_the_models_is_named():
+    net = torch.nn.Linear(1, 1)
+    require.same_dtype("x", torch.zeros(1), net)
+    require.same_dtype("x", torch.zeros(1, dtype=torch.int64), net)
+    require.same_dtype("x", torch.zeros(1).double(), torch.nn.ReLU())  # nothing to differ from
+    with pytest.raises(ValueError, match=r"^x must be in torch.float32 as the model is, got torch.float64$"):
+        require.same_dtype("x", torch.zeros(1).double(), net)
+
+
+def test_gradients_that_are_forbidden():
+    with torch.no_grad():
+        require.gradients("mala")
+    with torch.inference_mode(), pytest.raises(RuntimeError, match="^mala needs gradients"):
+        require.gradients("mala")
