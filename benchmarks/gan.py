@@ -10,7 +10,8 @@ alone, as the clock on the wall has them.
 The seeds of the tables are others than those on which settings were searched: 0 to 3 for the grid, 10 to 12 for the
 losses, 0 and 1 for the digits, these against the training images. The test images are not used.
 
-GRIDRESULT
+With R1 all 25 modes were found on each of the seeds 100 to 116. At least 96 % of the samples were good on 15 of these
+17 seeds; on 101 and 112 it was 94.3 and 94.8 %.
 """
 
 from __future__ import annotations
