@@ -1,12 +1,31 @@
 """What all tests share. HYPOTHESIS_PROFILE=explore draws fresh examples; without it they are the same on every run."""
 
+import contextlib
+import functools
+import http.server
 import os
+import shutil
+import threading
+from pathlib import Path
 
 import pytest
 import torch
 from hypothesis import settings
 
 from genlib.checks import grade
+
+SITE = Path(os.environ.get("SITE") or Path(__file__).resolve().parents[1] / "_build" / "html").resolve()
+BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+FLAGS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
+]
 
 settings.register_profile("fixed", deadline=None, derandomize=True)
 settings.register_profile("explore", deadline=None, derandomize=False)
@@ -46,3 +65,54 @@ def single():
         )
 
     return single
+
+
+# The built pages --------------------------------------------------------------------------------------------
+
+
+class QuietHandler(http.server.SimpleHTTPRequestHandler):
+    """Serves files and says nothing; a browser that hangs up early is no error."""
+
+    def log_message(self, *args):
+        pass
+
+    def handle(self):
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+            super().handle()
+
+
+@pytest.fixture(scope="session")
+def site():
+    """The folder of the built book: the environment variable SITE, or else _build/html."""
+    if not (SITE / "index.html").is_file():
+        pytest.fail(f"there is no site in {SITE}: build it first (make book)")
+    return SITE
+
+
+@pytest.fixture(scope="session")
+def base(site):
+    """The address at which the site is served."""
+    server = http.server.ThreadingHTTPServer(
+        ("127.0.0.1", 0), functools.partial(QuietHandler, directory=str(site))
+    )
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+    server.server_close()
+    thread.join()
+
+
+@pytest.fixture(scope="session")
+def browser():
+    """Chromium from the system. Where there is none, the tests are skipped; under CI that is a failure."""
+    path = next(filter(None, map(shutil.which, BROWSERS)), None)
+    if path is None:
+        tell = pytest.fail if os.environ.get("CI", "false") not in ("", "false") else pytest.skip
+        tell("no Chromium is installed, so the built pages are not tested")
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as play:
+        started = play.chromium.launch(executable_path=path, args=FLAGS)
+        yield started
+        started.close()

@@ -3,21 +3,15 @@
 Each page is opened once. Its screen and its mode change while it is open, as a reader changes them, and one report
 collects what is wrong, with where it was seen.
 
-The site is taken from the environment variable SITE, or else from _build/html. Chromium comes from the system. Where
-there is none these tests are skipped; under CI that is a failure.
+The site and Chromium come from conftest.py.
 """
 
-import contextlib
 import functools
-import http.server
 import importlib
 import inspect
 import json
-import os
 import pkgutil
 import re
-import shutil
-import threading
 import urllib.request
 from html.parser import HTMLParser
 from pathlib import Path
@@ -25,25 +19,13 @@ from urllib.parse import unquote, urljoin, urlsplit
 
 import pytest
 import yaml
-from playwright.sync_api import Error, sync_playwright
+from playwright.sync_api import Error
 
 import genlib
 
 ROOT = Path(__file__).resolve().parents[1]
-SITE = Path(os.environ.get("SITE") or ROOT / "_build" / "html").resolve()
 AXE = ROOT / "node_modules" / "axe-core" / "axe.min.js"
 
-BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
-FLAGS = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-    "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
-]
 SCREENS = {"phone": (390, 844), "desktop": (1300, 900)}
 MODES = ("light", "dark")
 
@@ -64,49 +46,6 @@ REPOSITORY = yaml.safe_load((ROOT / "_config.yml").read_text(encoding="utf-8"))[
 
 
 # What the tests stand on ------------------------------------------------------------------------------------
-
-
-class QuietHandler(http.server.SimpleHTTPRequestHandler):
-    """Serves files and says nothing; a browser that hangs up early is no error."""
-
-    def log_message(self, *args):
-        pass
-
-    def handle(self):
-        with contextlib.suppress(BrokenPipeError, ConnectionResetError):
-            super().handle()
-
-
-@pytest.fixture(scope="session")
-def site():
-    if not (SITE / "index.html").is_file():
-        pytest.fail(f"there is no site in {SITE}: build it first (make book)")
-    return SITE
-
-
-@pytest.fixture(scope="session")
-def base(site):
-    server = http.server.ThreadingHTTPServer(
-        ("127.0.0.1", 0), functools.partial(QuietHandler, directory=str(site))
-    )
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    yield f"http://127.0.0.1:{server.server_port}"
-    server.shutdown()
-    server.server_close()
-    thread.join()
-
-
-@pytest.fixture(scope="session")
-def browser():
-    path = next(filter(None, map(shutil.which, BROWSERS)), None)
-    if path is None:
-        tell = pytest.fail if os.environ.get("CI", "false") not in ("", "false") else pytest.skip
-        tell("no Chromium is installed, so the built pages are not tested")
-    with sync_playwright() as play:
-        started = play.chromium.launch(executable_path=path, args=FLAGS)
-        yield started
-        started.close()
 
 
 @pytest.fixture(scope="session")

@@ -66,8 +66,9 @@ def use_own_copies(app: Sphinx, config: Config) -> None:
         )
         return
     config.mathjax_path = MATHJAX
-    # RequireJS first; then its base address, which html-manager's font addresses follow; then html-manager.
-    config.nb_ipywidgets_js = {REQUIRE: {}, "widgets.js": {}, MANAGER: {}}
+    # RequireJS first; then its base address, which html-manager's font addresses follow; then html-manager. The page
+    # shows before they are there.
+    config.nb_ipywidgets_js = {name: {"defer": "defer"} for name in (REQUIRE, "widgets.js", MANAGER)}
 
 
 def copy_files(app: Sphinx) -> None:

@@ -60,6 +60,7 @@ function enlarge(picture, button, event) {
   close.addEventListener("click", () => dialog.close());
   dialog.addEventListener("click", (click) => click.target === dialog && dialog.close());
   dialog.addEventListener("close", () => dialog.remove());
+  dialog.addEventListener("keydown", (key) => key.stopPropagation()); // the page has uses of its own for Escape
   document.body.append(dialog);
   button.focus({ preventScroll: true }); // here the focus returns when the dialog closes
   dialog.showModal();
