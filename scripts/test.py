@@ -52,12 +52,12 @@ def parts_of(lessons: list[str], known: list[str]) -> dict[str, tuple[str, list[
         " and not ".join([lesson, *(other for other in others if other not in lessons)])
         for lesson, others in longer.items()
     )
-    form, pages = "tests/test_notebooks.py", "tests/test_pages.py"
+    form, pages = "tests/test_notebooks.py", ["tests/test_pages.py", "tests/test_pages_figures.py"]
     return {
         "notebooks": ("the cells are run and compared", [["scripts/lessons.py", *lessons]]),
         "units": ("the form of the notebook", [[*PYTEST, form, "-q", "-k", chosen]]),
         "build": ("strict build of the page", [["scripts/build.py", "--strict", *lessons]]),
-        "pages": ("the page in a real browser", [[*PYTEST, pages, "-q", "-m", "browser", "-k", chosen]]),
+        "pages": ("the page in a real browser", [[*PYTEST, *pages, "-q", "-m", "browser", "-k", chosen]]),
     }
 
 
