@@ -2,6 +2,7 @@
 
 import ast
 import importlib.metadata
+import json
 import os
 import re
 import runpy
@@ -391,3 +392,116 @@ def test_without_a_home_that_can_be_written_the_tools_get_another_folder(monkeyp
         assert Path(test.environment()[name]).parent.is_dir()
     monkeypatch.setenv("MPLCONFIGDIR", "mine")
     assert test.environment()["MPLCONFIGDIR"] == "mine"
+
+
+# The errata ----------------------------------------------------------------------------------------------------
+
+ENTRY = re.compile(
+    r"\(e(?P<target>\d+)\)=\n\((?P<anchor>errata-[a-z-]+)\)=\n\n"
+    r"\*\*E(?P<number>\d+)\. [^\n]+\*\*\n: (?P<has>[^\n]+)\n\n"
+    r"  \*Right:\* [^\n]+\n\n"
+    r"  \*Why:\* [^\n]+\n"
+)
+DOCUMENT = r"\[\d{3}\]\(#document-\d{3}\)"
+VERDICT = re.compile(rf"\*In ({DOCUMENT}(?:, {DOCUMENT})*), (?:wrong|loose):\* ")
+
+
+def errata_complaints(text):
+    """What is wrong with the form of the errata: numbers, verdicts, quotations, and the links to the documents."""
+    said = []
+    entries = list(ENTRY.finditer(text))
+    numbers = sorted(int(entry["number"]) for entry in entries)
+    titles = re.findall(r"^\*\*E\d", text, flags=re.M)
+    if numbers != list(range(1, len(titles) + 1)):
+        said.append("an entry lacks its anchors, Right or Why, or the numbers have gaps")
+    if len({entry["anchor"] for entry in entries}) != len(entries):
+        said.append("two entries share an anchor")
+    named = {}
+    for entry in entries:
+        number = f"E{entry['number']}"
+        if entry["target"] != entry["number"]:
+            said.append(f"{number} has another number in its anchor")
+        verdicts = list(VERDICT.finditer(entry["has"]))
+        if not verdicts or verdicts[0].start() or len(verdicts) != entry["has"].count("*In "):
+            said.append(f"{number} does not say which document is wrong or loose")
+            continue
+        ends = [verdict.start() for verdict in verdicts[1:]] + [len(entry["has"])]
+        for verdict, end in zip(verdicts, ends, strict=True):
+            if not re.search(r'"[^"]+"|\$[^$]+\$', entry["has"][verdict.end() : end]):
+                said.append(f"{number} quotes nothing")
+            for document, target in re.findall(r"\[(\d{3})\]\(#document-(\d{3})\)", verdict[1]):
+                if document != target:
+                    said.append(f"{number} leads to document {target} under the name of {document}")
+                named.setdefault(document, set()).add((int(entry["number"]), f"#{entry['anchor']}"))
+        if '"' not in entry["has"]:
+            said.append(f"{number} has no words of the document")
+        if entry["has"].count('"') % 2:
+            said.append(f"{number} leaves a quotation open")
+    for document, listed in re.findall(
+        r"\(document-(\d{3})\)=\n\n.*?Entries: ([^\n]+)\.\n", text, flags=re.S
+    ):
+        links = re.findall(r"\[E(\d+)\]\((#[a-z-]+)\)", listed)
+        if [(int(number), anchor) for number, anchor in links] != sorted(named.pop(document, ())):
+            said.append(f"the list of document {document} is not that of the entries that name it")
+    return said + [f"document {document} has no list of entries" for document in named]
+
+
+def errata_links(text):
+    """The pairs of number and anchor by which a text leads to entries of the errata."""
+    return set(re.findall(r"\[entry E(\d+)\]\(#(errata-[a-z-]+)\)", text))
+
+
+ERRATA = """\
+(document-000)=
+
+**000**
+: The post.
+
+  Entries: [E1](#errata-one).
+
+(e1)=
+(errata-one)=
+
+**E1. One**
+: *In [000](#document-000), wrong:* "one is two".
+
+  *Right:* One.
+
+  *Why:* We counted.
+"""
+
+
+def test_every_entry_of_the_errata_has_its_parts():
+    assert errata_complaints((ROOT / "book" / "errata.md").read_text(encoding="utf-8")) == []
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "word"),
+    [
+        ("", "", ""),
+        ("(e1)=\n", "", "anchors"),
+        ("(e1)=", "(e2)=", "another number"),
+        ("E1. One", "E2. One", "gaps"),
+        ("  *Why:* We counted.\n", "", "Why"),
+        ("wrong:*", "odd:*", "wrong or loose"),
+        ("#document-000", "#document-001", "under the name of 000"),
+        ('"one is two"', "one is two", "quotes nothing"),
+        ('two"', 'two" "', "open"),
+        ("Entries: [E1](#errata-one)", "Entries: [E2](#errata-one)", "the list of document 000"),
+        ("(document-000)=", "(document-001)=", "document 000 has no list"),
+    ],
+)
+def test_a_fault_in_the_errata_is_noticed(old, new, word):
+    said = errata_complaints(ERRATA.replace(old, new, 1) if old else ERRATA)
+    assert any(word in complaint for complaint in said) if word else said == []
+
+
+def test_the_lessons_lead_to_the_entries_they_name():
+    text = (ROOT / "book" / "errata.md").read_text(encoding="utf-8")
+    entries = {(entry["number"], entry["anchor"]) for entry in ENTRY.finditer(text)}
+    used = errata_links(text)
+    for lesson in sorted((ROOT / "notebooks").glob("*.ipynb")):
+        cells = json.loads(lesson.read_text(encoding="utf-8"))["cells"]
+        used |= errata_links("\n".join("".join(cell["source"]) for cell in cells))
+    assert used
+    assert used <= entries
