@@ -241,7 +241,7 @@ def fit(
     """
     steps, weights = require.whole_number("steps", steps), _falling(weight)
     critic_lr = lr if critic_lr is None else require.positive("critic_lr", critic_lr)
-    adam = partial(torch.optim.Adam, betas=betas, fused=True)
+    adam = partial(torch.optim.Adam, betas=tuple(map(float, betas)), fused=True)
 
     def critic_loss(real: Tensor, k: int) -> Tensor:
         fake = _finite(model.sample((len(_batch("real", real)),)), k, steps)
