@@ -1,7 +1,8 @@
 """What the lessons on adversarial networks claim, over seeds.
 
     python benchmarks/gan.py grid      # 25 narrow modes, with R1 and without: about 30 minutes
-    python benchmarks/gan.py losses    # every loss on the ring, with and without momentum: about 3 minutes
+    python benchmarks/gan.py choose    # weights of penalties on the ring, for the next: about 11 minutes
+    python benchmarks/gan.py losses    # every loss on the ring, with and without momentum: about 15 minutes
     python benchmarks/gan.py digits    # handwritten digits, with R1 and without: about 3 minutes
 
 Each prints a Markdown table, on one core. Put `taskset -c 1` in front to hold it on that core. Seconds are of training
@@ -23,25 +24,37 @@ from collections.abc import Sequence
 import torch
 from torch import nn
 
-from genlib import data, gan, metrics
+from genlib import data, gan, metrics, runs
 from genlib.nets import Ink, Scaled, perceptron
 from genlib.training import fresh_batches, minibatches
 
 STEPS = 16_000
-RECIPES: dict[str, tuple[str, str, dict[str, float]]] = {
-    "minimax": ("minimax", "r1", {}),
-    "non-saturating": ("non-saturating", "r1", {}),
-    "least squares": ("least-squares", "r1", {}),
-    "Wasserstein, cut": ("wasserstein", "r1", {"clip": 0.05}),
-    "Wasserstein, slope 1": ("wasserstein", "wgan-gp", {"weight": 1.0}),
-    "DRAGAN": ("non-saturating", "dragan", {"weight": 1.0}),
-    "R1": ("non-saturating", "r1", {"weight": 3.0}),
+#: Loss, penalty and its weight, or the range to which weights are cut. Weights and range were chosen among
+#: `WEIGHTS` on seeds 10 to 12, as `choose` does.
+RECIPES: dict[str, tuple[str, str, float]] = {
+    "minimax": ("minimax", "none", 0.0),
+    "minimax, R1": ("minimax", "r1", 0.3),
+    "non-saturating": ("non-saturating", "none", 0.0),
+    "non-saturating, R1": ("non-saturating", "r1", 0.3),
+    "non-saturating, R2": ("non-saturating", "r2", 0.3),
+    "non-saturating, anywhere": ("non-saturating", "anywhere", 0.3),
+    "DRAGAN": ("non-saturating", "dragan", 0.3),
+    "least squares": ("least-squares", "none", 0.0),
+    "least squares, R1": ("least-squares", "r1", 0.3),
+    "Wasserstein, clipped": ("wasserstein", "clip", 0.1),
+    "Wasserstein, slope 1": ("wasserstein", "wgan-gp", 1.0),
+    "Wasserstein, slope at most 1": ("wasserstein", "wgan-lp", 1.0),
 }
+WEIGHTS = {"clip": (0.05, 0.1, 0.2), "wgan-gp": (0.1, 1.0, 10.0), "wgan-lp": (0.1, 1.0, 10.0)} | dict.fromkeys(
+    ("r1", "r2", "anywhere", "dragan"), (0.3, 1.0, 3.0, 10.0)
+)
+MOMENTA, RATE, ROUNDS = (0.9, 0.0), 3e-3, 1000
+JUDGED = (600, 700, 800, 900, 1000)  # after these rounds
 
 
-def report(model: gan.GAN, source: data.GaussianMixture) -> tuple[int, float, float]:
-    """Modes covered, share of good samples, and KL of the modes in nats, of 20,000 samples."""
-    counts, covered, quality = metrics.modes(model.sample((20_000,)), source.means, source.scale[0])
+def report(model: gan.GAN, source: data.GaussianMixture, n: int = 20_000) -> tuple[int, float, float]:
+    """Modes covered, share of good samples, and KL of the modes in nats, of n samples."""
+    counts, covered, quality = metrics.modes(model.sample((n,)), source.means, source.scale[0])
     if not covered:
         return covered, quality, float("inf")
     h = counts / counts.sum()
@@ -65,29 +78,68 @@ def grid(seeds: Sequence[int]) -> None:
             print(f"| {name} | {seed} | {seconds:.1f} | {covered} | {quality:.2%} | {kl:.4f} |", flush=True)
 
 
-def losses(seeds: Sequence[int]) -> None:
-    """Print a row for each recipe, with momentum and without."""
+def anywhere(critic: nn.Module, real: torch.Tensor, fake: torch.Tensor) -> torch.Tensor:
+    """½ ‖∇f(x)‖² at random places of the square in which the ring lies: the control of R1 and R2."""
+    return gan.r1(critic, 6 * torch.rand_like(real) - 3, fake)
+
+
+def contest(recipe: str, weight: float, momentum: float, rate: float, seed: int) -> dict[str, str | float]:
+    """Train one pair on the ring and judge it after each of `JUDGED` rounds, on 5000 samples.
+
+    A row holds the fewest modes, the mean share of good samples and the largest KL of the modes.
+    """
+    loss, penalty, _ = RECIPES[recipe]
+    torch.manual_seed(seed)
     source = data.ring()
-    print("| momentum | recipe | s a run | complete | modes | good samples | KL of modes, nats |")
-    print("| --- | --- | --- | --- | --- | --- | --- |")
-    for betas in ((0.9, 0.999), (0.0, 0.999)):
-        for name, (loss, penalty, rules) in RECIPES.items():
-            runs, start = [], time.perf_counter()
-            for seed in seeds:
-                torch.manual_seed(seed)
-                model = gan.GAN(perceptron(2, 2), perceptron(2, 1), 2, loss, penalty)
-                settings = {"lr": 3e-3, "critic_steps": 3, "betas": betas, "progress": False}
-                gan.fit(model, fresh_batches(source, 128), 240, **settings, **rules)
-                runs.append(report(model, source))
-            seconds = (time.perf_counter() - start) / len(runs)
-            covered, good, kl = zip(*runs, strict=True)
-            complete = sum(run[0] == 8 and run[2] < 0.3 for run in runs)
-            spread = f"{min(good):.0%} to {max(good):.0%} | {min(kl):.2f} to {max(kl):.2f}"
-            modes = " ".join(map(str, covered))
-            print(
-                f"| {betas[0]} | {name} | {seconds:.1f} | {complete} of {len(runs)} | {modes} | {spread} |",
-                flush=True,
-            )
+    model = gan.GAN(perceptron(2, 2), perceptron(2, 1), 2, loss, penalty if penalty in gan.PENALTIES else "r1")
+    if penalty == "anywhere":
+        model.penalty = anywhere
+    seen = []
+
+    def judge(k: int) -> None:
+        if k in JUDGED:
+            seen.append(report(model, source, 5000))
+
+    rules = {"clip": weight} if penalty == "clip" else {"weight": weight}
+    settings = {"lr": rate, "critic_steps": 3, "betas": (momentum, 0.999), "progress": False}
+    gan.fit(model, fresh_batches(source, 128), ROUNDS, after=judge, **settings, **rules)
+    modes, good, kl = zip(*seen, strict=True)
+    row = {"recipe": recipe, "weight": weight, "momentum": momentum, "rate": rate, "seed": seed}
+    return row | {"modes": min(modes), "good": round(sum(good) / len(good), 4), "kl": round(max(kl), 4)}
+
+
+def plan(seeds: Sequence[int]) -> list[tuple[str, float, float, float, int]]:
+    """What `losses` runs: every recipe; then R1, DRAGAN and both slopes with other weights; then other rates."""
+    kinds = [(name, weight, RATE) for name, (_, _, weight) in RECIPES.items()]
+    for name in ("non-saturating, R1", "DRAGAN", "Wasserstein, slope 1", "Wasserstein, slope at most 1"):
+        _, penalty, chosen = RECIPES[name]
+        kinds += [(name, weight, RATE) for weight in WEIGHTS[penalty] if weight != chosen]
+    kinds += [(name, RECIPES[name][2], r) for name in ("non-saturating", "non-saturating, R1") for r in (1e-3, 1e-2)]
+    return [(name, w, momentum, r, seed) for name, w, r in kinds for momentum in MOMENTA for seed in seeds]
+
+
+def losses(seeds: Sequence[int], store: bool = False) -> None:
+    """Print a row for each run of the plan; store them for the lesson if asked."""
+    print("| recipe | weight | momentum | rate | seed | fewest modes | good samples | largest KL, nats |")
+    print("| --- | --- | --- | --- | --- | --- | --- | --- |")
+    rows = []
+    for settings in plan(seeds):
+        rows.append(contest(*settings))
+        print("| " + " | ".join(str(value) for value in rows[-1].values()) + " |", flush=True)
+    if store:
+        runs.save(runs.FOLDER / "ring_games.csv", rows, "made by: python benchmarks/gan.py losses --store")
+
+
+def choose(seeds: Sequence[int]) -> None:
+    """Print, for each recipe and weight, how many runs kept all modes, and the mean share of good samples."""
+    print("| recipe | weight | runs with all modes and KL below 0.3 | good samples |")
+    print("| --- | --- | --- | --- |")
+    for name, (_, penalty, _) in RECIPES.items():
+        for weight in WEIGHTS.get(penalty, ()):
+            rows = [contest(name, weight, momentum, RATE, seed) for momentum in MOMENTA for seed in seeds]
+            kept = sum(row["modes"] == 8 and row["kl"] < 0.3 for row in rows)
+            good = sum(row["good"] for row in rows) / len(rows)
+            print(f"| {name} | {weight} | {kept} of {len(rows)} | {good:.1%} |", flush=True)
 
 
 def digits(seeds: Sequence[int]) -> None:
@@ -120,18 +172,25 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    tables = {"grid": (grid, range(100, 120)), "losses": (losses, range(5)), "digits": (digits, range(2, 7))}
+    tables = {
+        "grid": (grid, range(100, 120)),
+        "choose": (choose, range(10, 13)),
+        "losses": (losses, range(5)),
+        "digits": (digits, range(2, 7)),
+    }
     parser.add_argument("table", choices=list(tables))
+    parser.add_argument("--store", action="store_true", help="keep the runs of `losses` for the lesson")
     parser.add_argument(
         "--seeds",
         type=int,
         nargs="+",
-        help="unless told: 100 to 119, 0 to 4 or 2 to 6",
+        help="unless told: 100 to 119, 10 to 12, 0 to 4 or 2 to 6",
     )
     chosen = parser.parse_args()
     torch.set_num_threads(1)
     table, seeds = tables[chosen.table]
-    table(chosen.seeds or seeds)
+    options = {"store": True} if chosen.store else {}
+    table(chosen.seeds or seeds, **options)
 
 
 if __name__ == "__main__":

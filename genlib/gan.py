@@ -83,6 +83,11 @@ def r1(critic: nn.Module, real: Tensor, fake: Tensor) -> Tensor:
     return 0.5 * gradient(critic, real).square().sum(1)
 
 
+def r2(critic: nn.Module, real: Tensor, fake: Tensor) -> Tensor:
+    """½ ‖∇f(x)‖² at made examples, (B,) (Mescheder et al. 2018, arXiv:1801.04406)."""
+    return 0.5 * gradient(critic, fake).square().sum(1)
+
+
 def wgan_gp(critic: nn.Module, real: Tensor, fake: Tensor) -> Tensor:
     """(‖∇f(x)‖ − 1)² somewhere between a real and a made example, (B,) (Gulrajani et al. 2017, arXiv:1704.00028)."""
     return (gradient(critic, _between(real, fake)).norm(dim=1) - 1) ** 2
@@ -108,7 +113,7 @@ def dragan(critic: nn.Module, real: Tensor, fake: Tensor) -> Tensor:
     return (gradient(critic, near).norm(dim=1) - 1) ** 2
 
 
-PENALTIES = MappingProxyType({"r1": r1, "wgan-gp": wgan_gp, "wgan-lp": wgan_lp, "dragan": dragan})
+PENALTIES = MappingProxyType({"r1": r1, "r2": r2, "wgan-gp": wgan_gp, "wgan-lp": wgan_lp, "dragan": dragan})
 
 
 class GAN(nn.Module):

@@ -109,10 +109,11 @@ SLOPES = {
 }
 
 
-def test_there_are_four_losses_and_four_penalties():
+def test_there_are_four_losses_and_five_penalties():
     assert set(LOSSES) == set(IN_TORCH)
     assert dict(PENALTIES) == {
         "r1": gan.r1,
+        "r2": gan.r2,
         "wgan-gp": gan.wgan_gp,
         "wgan-lp": gan.wgan_lp,
         "dragan": gan.dragan,
@@ -367,6 +368,7 @@ def test_penalties_of_a_line(seed, event, length):
     real, fake = draws((3, *event), seed + 1), draws((3, *event), seed + 2)
     expected = {
         "r1": length**2 / 2,
+        "r2": length**2 / 2,
         "wgan-gp": (length - 1) ** 2,
         "wgan-lp": max(length - 1, 0.0) ** 2,
         "dragan": (length - 1) ** 2,
@@ -379,6 +381,7 @@ def penalty_by_hand(name, slopes):
     length = slopes.flatten(1).square().sum(1).sqrt()
     return {
         "r1": length**2 / 2,
+        "r2": length**2 / 2,
         "wgan-gp": (length - 1) ** 2,
         "wgan-lp": torch.where(length > 1, (length - 1) ** 2, 0.0),
         "dragan": (length - 1) ** 2,
@@ -452,6 +455,12 @@ def test_a_flat_critic_has_finite_gradients(name):
         close(fine, torch.full((4,), 1.0 if name in ("wgan-gp", "dragan") else 0.0))
         gradients = torch.autograd.grad(fine.sum(), list(critic.parameters()), allow_unused=True)
         assert all(gradient is None or gradient.isfinite().all() for gradient in gradients)
+
+
+def test_r2_is_asked_at_the_samples_alone():
+    critic, fake = a_critic(), draws((4, 2))
+    for seed in range(2):
+        assert torch.equal(gan.r2(critic, draws((4, 2), seed), fake), gan.r1(critic, fake, fake))
 
 
 def test_r1_is_asked_at_the_data_alone():
@@ -1118,7 +1127,7 @@ def test_unknown_names(bad):
     listed = "least-squares, minimax, non-saturating, wasserstein"
     with pytest.raises(ValueError, match=f"^loss must be one of {listed}, got {re.escape(repr(bad))}$"):
         GAN(a_generator(), a_critic(), 3, bad)
-    listed = "dragan, r1, wgan-gp, wgan-lp"
+    listed = "dragan, r1, r2, wgan-gp, wgan-lp"
     with pytest.raises(ValueError, match=f"^penalty must be one of {listed}, got {re.escape(repr(bad))}$"):
         GAN(a_generator(), a_critic(), 3, penalty=bad)
 
