@@ -193,7 +193,7 @@ def _verdict(questions: Grader, answer: object) -> str:
 def _advice(case: Case, got: object) -> str:
     """Name the mistake if it is a common one, else give the hint or the right answer."""
     for slip, wrong in case.slips.items():
-        if _matches(got, wrong, case.atol):
+        if _matches(got, wrong, case.atol, equal_nan=True):
             return slip
     try:
         shape = _tensor("got", got).shape
@@ -204,13 +204,13 @@ def _advice(case: Case, got: object) -> str:
     return case.hint or f"Right: {_short(case.expected)}."
 
 
-def _matches(got: object, expected: object, atol: float) -> bool:
+def _matches(got: object, expected: object, atol: float, *, equal_nan: bool = False) -> bool:
     """Return whether an answer has the right shape and values; infinities must be equal."""
     try:
         a, b = _tensor("got", got), _tensor("expected", expected)
     except ValueError:
         return False
-    return a.shape == b.shape and bool(torch.isclose(a, b, rtol=0.0, atol=atol).all())
+    return a.shape == b.shape and bool(torch.isclose(a, b, 0.0, atol, equal_nan).all())
 
 
 def _short(value: object) -> str:

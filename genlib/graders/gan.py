@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from genlib.checks import Case, grader
-from genlib.graders._tools import EXACT, asked, normal, telling, uniform
+from genlib.graders._tools import EXACT, asked, normal, real, telling, uniform
 
 
 @grader("ex:gan-shares")
@@ -88,7 +88,8 @@ def _kl(answer: Callable[[Tensor, Tensor], object]) -> Iterator[Case]:
 
 @grader("ex:gan-hinge")
 def _hinge(answer: Callable[[Tensor, Tensor], object]) -> Iterator[Case]:
-    for p, q in ((0.3, 0.1), (0.05, 0.35), (0.31, 0.3), (0.4, 0.41), (5.0, 0.001)):
+    close = ((0.6, 0.599), (0.299, 0.3), (0.0501, 0.05), (2.0, 2.0001))
+    for p, q in ((0.3, 0.1), (0.05, 0.35), (0.31, 0.3), (0.4, 0.41), (5.0, 0.001), *close):
         expected = 1.0 if p > q else -1.0
         slips = {
             "The other way round: where p is larger, f should be high.": -expected,
@@ -120,7 +121,7 @@ def _rest(answer: Callable[[float], object]) -> Iterator[Case]:
             "That is the rate of the squared distance.": 2 * expected,
             "That is the factor by which it falls; its rate is asked.": math.exp(-expected),
         }
-        yield Case(f"γ = {gamma}", asked(answer, gamma), expected, 1e-3, hint, telling(slips, expected))
+        yield Case(f"γ = {gamma}", real(asked(answer, gamma)), expected, 1e-3, hint, telling(slips, expected))
 
 
 @grader("ex:gan-w1")
