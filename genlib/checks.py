@@ -252,8 +252,10 @@ def _tensor(name: str, value: object) -> Tensor:
     if isinstance(value, np.ndarray):
         value = value.copy()  # torch refuses a reversed array, and warns of one that is read-only
     try:
+        if isinstance(value, Tensor) and value.layout != torch.strided:
+            value = value.to_dense()
         return torch.as_tensor(value, dtype=torch.float64, device="cpu").detach()
-    except (TypeError, ValueError, RuntimeError) as error:
+    except Exception as error:  # whatever an object raises that is asked for its numbers
         raise ValueError(f"{name} must hold numbers, got {type(value).__name__}") from error
 
 

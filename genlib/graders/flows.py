@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -98,7 +99,7 @@ def _detached(answer: Callable[..., object], *arguments: object) -> Callable[[],
 
     def ask() -> object:
         reply = answer(*arguments)
-        if isinstance(reply, tuple | list):
+        if isinstance(reply, tuple | list) and any(np.ndim(part) > 0 for part in reply):
             raise TypeError("the function returns several things; the log-density (B,) alone is asked for")
         return reply.detach() if isinstance(reply, Tensor) else reply
 
