@@ -173,6 +173,12 @@ def used(means):
     return (means.var(0) > 0.01).sum()
 
 
+def alternating(eta, gamma):
+    """The rule for two players who take turns."""
+    first, second = np.array([[1, eta / 2], [0, 1]]), np.array([[1, 0], [-eta / 2, 1 - eta * gamma]])
+    return np.abs(np.linalg.eigvals(second @ first)).max() < 1
+
+
 RAIN, SUN = torch.tensor([9, 14, 5, 2], **F64) / 30, torch.tensor([22, 6, 2, 20], **F64) / 50
 BITS = (64 * math.log(17) - 96.0) / (64 * math.log(2))
 ELBO = 0.7 * math.log(0.45 / 0.7) + 0.3 * math.log(0.05 / 0.3)
@@ -244,7 +250,8 @@ def test_right_answers_of_every_type_are_graded_right(label, kind, said):
 
 
 @pytest.mark.parametrize(
-    "kind", [complex, np.complex128, np.complex64, torch.tensor, lambda z: torch.tensor(z, dtype=torch.complex64)]
+    "kind",
+    [complex, np.complex128, np.complex64, torch.tensor, lambda z: torch.tensor(z, dtype=torch.complex64)],
 )
 def test_a_complex_rate_without_imaginary_part_is_right(kind, said):
     rate = ALL["ex:gan-rest"]
@@ -270,6 +277,7 @@ WRONG = [
     ("ex:gat-friction", lambda eta, gamma: rests(2 * eta, gamma)),
     ("ex:gat-friction", lambda eta, gamma: rests(eta, 2 * gamma)),
     ("ex:gat-friction", lambda eta, gamma: 1.0),
+    ("ex:gat-friction", alternating),
     ("ex:gat-balance", lambda c, p: lesson_balance(c, p) / len(p)),
     ("ex:gat-balance", lambda c, p: -lesson_balance(c, p)),
     ("ex:gat-balance", lambda c, p: ((h := c / c.sum()) * (h / p).log()).nansum() * 2),
@@ -483,9 +491,30 @@ class Odd:
 
 
 ODD = [
-    *("text", b"bytes", {}, {"a": 1.0}, set(), [], (), [[1.0], [1.0, 2.0]], [None], [..., 1.0], object(), Odd()),
+    *(
+        "text",
+        b"bytes",
+        {},
+        {"a": 1.0},
+        set(),
+        [],
+        (),
+        [[1.0], [1.0, 2.0]],
+        [None],
+        [..., 1.0],
+        object(),
+        Odd(),
+    ),
     *(10**400, -(10**400), 1j, complex(math.nan, 0), [1j], True, math.nan, math.inf, -math.inf, -1, range(3)),
-    *(np.array("a"), np.array([None]), np.array([1j, 2]), np.zeros((2, 0)), np.ma.masked, np.float16(1), np.nan),
+    *(
+        np.array("a"),
+        np.array([None]),
+        np.array([1j, 2]),
+        np.zeros((2, 0)),
+        np.ma.masked,
+        np.float16(1),
+        np.nan,
+    ),
     *(torch.zeros(0), torch.zeros(2, 3, 4), torch.eye(3).to_sparse(), torch.zeros(2, device="meta")),
     *(torch.tensor(1j), torch.tensor([math.nan]), torch.ones(2, requires_grad=True), torch.tensor(True)),
     *(int, len, lambda: 1, iter([1.0]), [torch.ones(1, requires_grad=True)], type("T", (), {})),

@@ -72,7 +72,9 @@ def _entropy_rate(answer: Callable[[Tensor], object]) -> Iterator[Case]:
             "That is the entropy of one symbol alone, without what came before.": entropy(pi),
             "That is in bits; the exercise asks for nats.": expected / math.log(2),
             "Average the rows, do not add them up.": entropy(table).sum(),
-            "The next symbol is drawn from a row, not from a column.": (pi * torch.special.entr(table).sum(0)).sum(),
+            "The next symbol is drawn from a row, not from a column.": (
+                pi * torch.special.entr(table).sum(0)
+            ).sum(),
             "That is the entropy of two symbols together.": expected + entropy(pi),
             "The sign is wrong: an entropy is not negative.": -expected,
             "That is the rate's perplexity.": expected.exp(),
