@@ -354,6 +354,7 @@ WRONG = [
     ("ex:seq-top-p", lambda q, p: top_p(q, p).sort(descending=True).values),
     ("ex:seq-top-p", lambda q, p: torch.where(q > 1 - p, q, 0.0) / q.sum()),
     ("ex:seq-top-p", lambda q, p: q),
+    ("ex:seq-top-p", lambda q, p: top_p(q, p + 1e-9)),
     ("ex:seq-gru", lambda *given: gru(*given, candidate=torch.sigmoid)),
     ("ex:seq-gru", lambda *given: gru(*given, exchanged=True)),
     ("ex:seq-gru", lambda *given: gru(*given, gate=torch.tanh)),

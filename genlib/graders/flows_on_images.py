@@ -91,7 +91,7 @@ def _importance(answer: Callable[[Tensor], object]) -> Iterator[Case]:
         expected = total - math.log(draws)
         slips |= {
             "That is the best draw alone.": log_w.amax(0),
-            "Divide once: in logarithms that is one difference.": expected - math.log(draws),
+            "The number of draws is taken off twice.": expected - math.log(draws),
             "There are as many draws as rows.": total - math.log(log_w.shape[1]),
             "The sign is wrong: the bound itself is asked, not the cost.": -expected,
             "In nats, please: the natural logarithm.": expected / math.log(2),

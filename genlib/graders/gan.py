@@ -66,8 +66,8 @@ def _kl(answer: Callable[[Tensor, Tensor], object]) -> Iterator[Case]:
             "The KL divergence comes first.": (js, kl),
             "The second is the value V: solve for the divergence.": (kl, V),
             "The second is twice the Jensen-Shannon divergence.": (kl, 2 * js),
-            "Add log 4, do not take it off.": (kl, (V - math.log(4)) / 2),
-            "It is log 4, one log 2 for each of the two means.": (kl, (V + math.log(2)) / 2),
+            "The sign of the constant is wrong.": (kl, (V - math.log(4)) / 2),
+            "The constant is too small: there are two means.": (kl, (V + math.log(2)) / 2),
             "On samples it is log(1 − D).": (kl, (fooled + math.log(4)) / 2),
             "Examples and samples have a mean each: their numbers may differ.": (
                 kl,
@@ -195,7 +195,7 @@ def _penalty(answer: Callable[..., object]) -> Iterator[Case]:
         return torch.autograd.grad(answer(_critic(steep), real.clone(), fake.clone(), u.clone()), steep)[0]
 
     slope = (2 * (length - 1) * length / steep.detach()).mean()
-    hint = "Let the penalty be differentiated again, in the critic's parameters: create_graph=True."
+    hint = "Let the penalty be differentiated again, in the critic's parameters."
     yield Case("its slope in a parameter of the critic", learnt, slope, 1e-4, hint)
 
 

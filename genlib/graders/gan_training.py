@@ -25,7 +25,7 @@ def _balance(answer: Callable[[Tensor, Tensor], object]) -> Iterator[Case]:
             "The modes are not equally likely: use p.": torch.xlogy(h, h * K).sum(),
             "Turn the counts into shares first.": torch.xlogy(counts, counts / p).sum(),
             "That is an entropy: where is p?": -torch.xlogy(h, h).sum(),
-            "That is the cross-entropy: take off the entropy.": -(h * p.log()).sum(),
+            "That is the cross-entropy: the entropy is still in it.": -(h * p.log()).sum(),
             "In nats, please: the natural logarithm.": expected / math.log(2),
             "Average over the samples, not over the modes.": expected / K,
             "The sign is wrong: a divergence is not negative.": -expected,

@@ -11,7 +11,6 @@ from torch import Tensor, nn
 from genlib.checks import Case, grader
 from genlib.discrete import entropy
 from genlib.graders._tools import EXACT, asked, normal, telling
-from genlib.sequence import truncate
 
 
 @grader("ex:seq-perplexity")
@@ -86,10 +85,13 @@ def _entropy_rate(answer: Callable[[Tensor], object]) -> Iterator[Case]:
 
 @grader("ex:seq-top-p")
 def _top_p(answer: Callable[[Tensor, float], object]) -> Iterator[Case]:
-    for seed, p in ((3, 0.5), (4, 0.8), (5, 0.95), (6, 1.0), (7, 0.01)):
-        q = (1.5 * normal(seed, 7)).softmax(-1)
-        expected = truncate(q.log(), top_p=p).exp()
-        inside = expected > 0
+    full = [8, 32, 4, 16, 2, 1, 1]
+    for seed, p in ((3, 0.5), (4, 0.8), (5, 0.95), (6, 1.0), (7, 0.01), (0, 0.75)):
+        q = torch.tensor(full, **EXACT) / 64 if seed == 0 else (1.5 * normal(seed, 7)).softmax(-1)
+        ranked, order = q.sort(descending=True)
+        before = torch.empty_like(q).scatter(0, order, ranked.cumsum(0) - ranked)
+        inside, also = before < p, torch.where(before <= p, q, 0.0)
+        expected = torch.where(inside, q, 0.0) / q[inside].sum()
         fewer = torch.where(inside & (q > q[inside].min()), q, 0.0)
         in_order = torch.where(q.cumsum(0) - q < p, q, 0.0)
         slips = {
@@ -99,6 +101,7 @@ def _top_p(answer: Callable[[Tensor, float], object]) -> Iterator[Case]:
             "True or false is not enough: probabilities are asked.": inside,
             "That is the probability of the nucleus.": q[inside].sum(),
             "What is outside becomes zero.": q / q[inside].sum(),
+            "As soon as p is reached, the nucleus is full.": also / also.sum(),
         }
         if fewer.sum() > 0:
             slips["The symbol that crosses the line belongs to the nucleus."] = fewer / fewer.sum()

@@ -123,7 +123,7 @@ def _exponential(answer: Callable[[Tensor, Tensor], object]) -> Iterator[Case]:
             "Invert the distribution function, not the density.": -(u / rate).log() / rate,
             "In nats, please: the natural logarithm.": z / rate / math.log(2),
         }
-        hint = "Which share of the draws lies below z? Set it equal to u."
+        hint = "Which share of the draws lies below z, and what has u to do with it?"
         yield Case(
             f"λ = {rate}",
             asked(answer, torch.tensor(rate, **EXACT), u.clone()),
@@ -163,7 +163,7 @@ def _score_variance(answer: Callable[[float, float, float], object]) -> Iterator
         slips |= {
             "One of the two slopes is negative.": square - (f1 + f0) ** 2,
             "The sign is wrong: a variance is not negative.": -expected,
-            "Square the chance in the slope, and weigh it once.": f1**2 / p**2 + f0**2 / (1 - p) ** 2,
+            "Weigh the squares with their chances.": f1**2 / p**2 + f0**2 / (1 - p) ** 2,
             "The two values of the cause are exchanged.": f0**2 / p + f1**2 / (1 - p) - (f1 - f0) ** 2,
             "Subtract the square of the mean, not the mean.": square - (f1 - f0),
             "Square the values of f.": abs(f1) / p + abs(f0) / (1 - p) - (f1 - f0) ** 2,
@@ -194,7 +194,7 @@ def _width(answer: Callable[[Tensor, Tensor], object]) -> Iterator[Case]:
                 (squared.sum() / (squared.numel() - 1)).sqrt().item() if n * D > 1 else 0.0
             ),
             "Average, do not add up.": squared.sum().sqrt().item(),
-            "A deviation is the root of the mean square, without a ½.": (squared.mean() / 2).sqrt().item(),
+            "There is no ½ in it.": (squared.mean() / 2).sqrt().item(),
             "That is the width of the data alone: the decoder has means.": x.std(correction=0).item(),
             "That is the logarithm of the width.": math.log(expected),
             "First the square, then the mean.": (x - mean).mean().abs().item(),

@@ -73,7 +73,7 @@ def _width(answer: object) -> Iterator[Case]:
         "The other way: a large β makes the decoder wider.": 1.0,
         "That is the variance.": 16.0,
         "That is the width with β = 4.": 2.0,
-        "The root is of β alone, not of the product.": math.sqrt(8),
+        "The root goes too far.": math.sqrt(8),
         "β acts once.": 32.0,
     }
     hint = "Which width gives the same trade between squared error and rate?"
