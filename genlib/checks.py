@@ -193,7 +193,7 @@ def _verdict(questions: Grader, answer: object) -> str:
 def _advice(case: Case, got: object) -> str:
     """Name the mistake if it is a common one, else give the hint or the right answer."""
     for slip, wrong in case.slips.items():
-        if _matches(got, wrong, case.atol):
+        if _matches(got, wrong, case.atol, equal_nan=True):
             return slip
     try:
         shape = _tensor("got", got).shape
@@ -204,13 +204,13 @@ def _advice(case: Case, got: object) -> str:
     return case.hint or f"Right: {_short(case.expected)}."
 
 
-def _matches(got: object, expected: object, atol: float) -> bool:
+def _matches(got: object, expected: object, atol: float, *, equal_nan: bool = False) -> bool:
     """Return whether an answer has the right shape and values; infinities must be equal."""
     try:
         a, b = _tensor("got", got), _tensor("expected", expected)
     except ValueError:
         return False
-    return a.shape == b.shape and bool(torch.isclose(a, b, rtol=0.0, atol=atol).all())
+    return a.shape == b.shape and bool(torch.isclose(a, b, 0.0, atol, equal_nan).all())
 
 
 def _short(value: object) -> str:
@@ -252,8 +252,10 @@ def _tensor(name: str, value: object) -> Tensor:
     if isinstance(value, np.ndarray):
         value = value.copy()  # torch refuses a reversed array, and warns of one that is read-only
     try:
+        if isinstance(value, Tensor) and value.layout != torch.strided:
+            value = value.to_dense()
         return torch.as_tensor(value, dtype=torch.float64, device="cpu").detach()
-    except (TypeError, ValueError, RuntimeError) as error:
+    except Exception as error:  # whatever an object raises that is asked for its numbers
         raise ValueError(f"{name} must hold numbers, got {type(value).__name__}") from error
 
 

@@ -566,7 +566,7 @@ def sampled(p, n):
         ("ex:kl-bits", kl(RAIN, SUN), "in nats"),
         ("ex:kl-bits", kl(SUN, RAIN) / math.log(2), "other direction"),
         ("ex:kl-bits", 0.88, "Which divergence"),
-        ("ex:kl-chain-rule", lambda p, q: conditional_kl(q, p), "Right: "),
+        ("ex:kl-chain-rule", lambda p, q: conditional_kl(q, p), "exchanged"),
         ("ex:kl-chain-rule", lambda p, q: kl(p.flatten(), q.flatten()), "whole tables"),
         ("ex:kl-chain-rule", lambda p, q: kl(p.sum(1), q.sum(1)), "first term"),
         ("ex:kl-mutual-information", lambda p: mutual_information(p) / math.log(2), "in bits"),

@@ -137,7 +137,7 @@ def forward_stack(layers, x):
         ("ex:img-importance", lambda log_w: log_w.logsumexp(0), "number of draws"),
         ("ex:img-importance", lambda log_w: log_w.exp().mean(0).log(), "logsumexp"),
         ("ex:img-logit", lambda x, alpha: -logit_ladj(x, alpha), "sign"),
-        ("ex:img-logit", lambda x, alpha: logit_ladj(x, alpha) - math.log(1 - 2 * alpha), "Right"),
+        ("ex:img-logit", lambda x, alpha: logit_ladj(x, alpha) - math.log(1 - 2 * alpha), "How steep"),
     ],
 )
 def test_common_slips_are_named(label, answer, says, said):

@@ -108,7 +108,7 @@ def test_no_slip_is_the_right_answer(label):
         ("ex:gat-balance", lambda c, p: stats.entropy(c), "where is p"),
         ("ex:gat-balance", lambda c, p: balance(c, p) + stats.entropy(c), "cross-entropy"),
         ("ex:gat-balance", lambda c, p: balance(c, p) / math.log(2), "nats"),
-        ("ex:gat-balance", lambda c, p: torch.xlogy(c / c.sum(), c / c.sum() / p), "Add up"),
+        ("ex:gat-balance", lambda c, p: torch.xlogy(c / c.sum(), c / c.sum() / p), "One number"),
         ("ex:gat-chance", lambda n, K: (1 - 1 / K) ** n, "there are K"),
         ("ex:gat-chance", lambda n, K: K - K * (1 - 1 / K) ** n, "are hit"),
         ("ex:gat-chance", lambda n, K: K * (1 - n / K), "all n samples"),

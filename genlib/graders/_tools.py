@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -23,6 +24,22 @@ def uniform(seed: int, *shape: int) -> Tensor:
 def asked(answer: Callable[..., object], *arguments: object) -> Callable[[], object]:
     """The answer's reply to the arguments, when it is asked for."""
     return lambda: answer(*arguments)
+
+
+def real(ask: Callable[[], object]) -> Callable[[], object]:
+    """The same reply, as a real number where it is a complex one without imaginary part."""
+
+    def asked() -> object:
+        reply = ask()
+        if isinstance(reply, complex | np.complexfloating | np.ndarray | Tensor) and np.ndim(reply) == 0:
+            number = reply.item() if isinstance(reply, np.ndarray | Tensor) else reply
+            if isinstance(number, complex | np.complexfloating):
+                if abs(number.imag) > 1e-6:
+                    raise ValueError("a complex number: which part of it is asked?")
+                return float(number.real)
+        return reply
+
+    return asked
 
 
 def telling(slips: Mapping[str, object], expected: object) -> dict[str, object]:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from genlib import flows
 from genlib.checks import Case, grader
 from genlib.flows import Layer
-from genlib.graders._tools import EXACT, asked, normal
+from genlib.graders._tools import EXACT, asked, normal, telling
 
 
 def _shaken(layer: Layer, seed: int) -> Layer:
@@ -28,6 +29,7 @@ def _logit_normal(answer: Callable[..., object]) -> Iterator[Case]:
         z = (torch.logit(x) - b) / a
         log_p = -0.5 * z**2 - 0.5 * math.log(2 * math.pi)
         slope = (x * (1 - x)).log()
+        expected = log_p - slope - math.log(abs(a))
         slips = {
             "The density must be divided by the slope, not multiplied.": log_p + slope + math.log(abs(a)),
             "The slope of a z + b is missing.": log_p - slope,
@@ -39,10 +41,17 @@ def _logit_normal(answer: Callable[..., object]) -> Iterator[Case]:
             - math.log(abs(a))
             + 0.5 * math.log(2 * math.pi),
         }
-        if a == 1:
-            del slips["The slope of a z + b is missing."], slips["The slope of the sigmoid is missing."]
-        expected = log_p - slope - math.log(abs(a))
-        yield Case(f"a = {a}, b = {b}", asked(answer, x.clone(), a, b), expected, slips=slips)
+        slips |= {
+            "The logit is not the whole way back: a and b come before it.": (
+                -0.5 * torch.logit(x) ** 2 - 0.5 * math.log(2 * math.pi) - slope - math.log(abs(a))
+            ),
+            "The square has a factor ½.": 2 * log_p + 0.5 * math.log(2 * math.pi) - slope - math.log(abs(a)),
+            "Each number has a log-density of its own: do not add up.": expected.sum(),
+            "The sign is wrong: the log-density is asked, not the cost.": -expected,
+        }
+        hint = "Go back to z first. By how much does each of the two maps stretch there?"
+        given = asked(answer, x.clone(), a, b)
+        yield Case(f"a = {a}, b = {b}", given, expected, 1e-5, hint, telling(slips, expected))
 
 
 @grader("ex:flows-stack")
@@ -76,7 +85,13 @@ def _stack(answer: Callable[..., object]) -> Iterator[Case]:
                 flow.base.log_prob(order) + total
             ).detach()
         question = f"{count} layers, D = {features}"
-        yield Case(question, _detached(answer, layers, x.clone()), log_p + ladj.detach(), slips=slips)
+        expected = log_p + ladj.detach()
+        slips["Each point has a log-density of its own: do not add up."] = expected.sum()
+        slips["That is the density; its logarithm is asked."] = expected.exp()
+        slips["The sign is wrong: the log-density is asked, not the cost."] = -expected
+        hint = "Which point of the latent space leads to x, and how did the space stretch on the way?"
+        given = _detached(answer, layers, x.clone())
+        yield Case(question, given, expected, 1e-5, hint, telling(slips, expected))
 
 
 def _detached(answer: Callable[..., object], *arguments: object) -> Callable[[], object]:
@@ -84,7 +99,7 @@ def _detached(answer: Callable[..., object], *arguments: object) -> Callable[[],
 
     def ask() -> object:
         reply = answer(*arguments)
-        if isinstance(reply, tuple | list):
+        if isinstance(reply, tuple | list) and any(np.ndim(part) > 0 for part in reply):
             raise TypeError("the function returns several things; the log-density (B,) alone is asked for")
         return reply.detach() if isinstance(reply, Tensor) else reply
 
@@ -100,8 +115,18 @@ def _radial(answer: Callable[..., object]) -> Iterator[Case]:
         slips = {
             "That is the other root, which is negative.": half - (half**2 + alpha * rho).sqrt(),
             "That is the way there, not the way back.": rho + beta * rho / (alpha + rho),
+            "Changing the sign of β does not undo the map.": rho - beta * rho / (alpha + rho),
+            "The sign of β is wrong in the equation.": half
+            + beta
+            + ((half + beta) ** 2 + alpha * rho).sqrt(),
+            "A factor ½ is missing.": 2 * r,
+            "Under the root, the product of the roots is not weighed right.": half
+            + (half**2 + 4 * alpha * rho).sqrt(),
+            "That is the radius that is added, not the old one.": rho - r,
         }
-        yield Case(f"α = {alpha}, β = {beta}", asked(answer, rho.clone(), alpha, beta), r, slips=slips)
+        hint = "Clear the fraction. Which kind of equation is it for r, and which solution is a distance?"
+        given = asked(answer, rho.clone(), alpha, beta)
+        yield Case(f"α = {alpha}, β = {beta}", given, r, 1e-5, hint, telling(slips, r))
 
 
 @grader("ex:flows-leaky")
@@ -123,10 +148,22 @@ def _leaky(answer: Callable[..., object]) -> Iterator[Case]:
             "The logarithms must be added up over the entries.": torch.where(z < 0, math.log(a), 0.0),
             "The logarithms must be added up, not averaged.": negative * math.log(a) / features,
             "The function must return x and ladj.": x,
+            "Only negative entries are stretched.": features * math.log(a) + 0.0 * negative,
+            "Those are the entries that stay: count the others.": (features - negative) * math.log(a),
+            "One number for each point, not for the whole batch.": negative.sum() * math.log(a),
+            "That is the number of stretched entries.": negative,
         }
         hint = "Positive entries stay as they are, negative ones are multiplied by a."
-        yield Case(f"x for a = {a}", part(0), x, hint=hint)
-        yield Case(f"ladj for a = {a}, D = {features}", part(1), negative * math.log(a), slips=slips)
+        wrong = {
+            "The two sides of 0 are exchanged.": torch.where(z < 0, z, a * z),
+            "Negative entries are multiplied, not divided.": torch.where(z < 0, z / a, z),
+            "Positive entries stay as they are.": a * z,
+            "The sign stays: the function is increasing.": torch.where(z < 0, -a * z, z),
+        }
+        yield Case(f"x for a = {a}", part(0), x, 1e-5, hint, telling(wrong, x))
+        expected, hint = negative * math.log(a), "The Jacobian is diagonal. What stands on the diagonal?"
+        question = f"ladj for a = {a}, D = {features}"
+        yield Case(question, part(1), expected, 1e-5, hint, telling(slips, expected))
 
 
 @grader("ex:flows-steep")
@@ -134,13 +171,20 @@ def _steep(answer: Callable[..., object]) -> Iterator[Case]:
     for a, s in ((1.0, 1.0), (2.0, 0.7), (1.5, 0.4)):
         expected = s * math.exp(a**2 / (2 * s**2))
         slips = {
-            "Upside down: the slope is p(0) / q(0).": 1 / expected,
+            "Upside down: the flow must thin out the middle.": 1 / expected,
             "The deviation s in front of the density of an island is missing.": expected / s,
             "Each island has weight ½, but there are two of them.": 2 * expected,
+            "The two islands add up at 0.": expected / 2,
+            "The exponent of a normal density has a factor ½.": s * math.exp(a**2 / s**2),
+            "Square the deviation in the exponent.": s * math.exp(a**2 / (2 * s)),
+            "Square the distance of the island in the exponent.": s * math.exp(a / (2 * s**2)),
+            "That is the logarithm of the slope.": math.log(expected),
+            "The density of the latent at 0 is missing.": expected * math.sqrt(2 * math.pi),
+            "The sign in the exponent is wrong.": s * math.exp(-(a**2) / (2 * s**2)),
         }
-        if s == 1:
-            del slips["The deviation s in front of the density of an island is missing."]
-        yield Case(f"a = {a}, s = {s}", asked(answer, a, s), expected, 1e-4 * expected, slips=slips)
+        hint = "How much mass lies in a small piece around 0, before and after?"
+        given = asked(answer, a, s)
+        yield Case(f"a = {a}, s = {s}", given, expected, 1e-4 * expected, hint, telling(slips, expected))
 
 
 @grader("ex:flows-passes")
@@ -148,6 +192,10 @@ def _passes(answer: object) -> Iterator[Case]:
     slips = {
         "That is for one layer. Each layer waits for the one before.": 784,
         "That is for the density. Sampling goes entry by entry.": 5,
-        "An image has 28 · 28 entries.": 5 * 28,
+        "An image has more entries than a row has.": 5 * 28,
+        "Layers wait for each other: do not add.": 784 + 5,
+        "The first entry takes a pass too.": 5 * 783,
+        "No pass is needed after the last entry.": 5 * 785,
+        "The layers stand one after the other, they do not branch.": 784**5,
     }
     yield Case("five layers, 784 pixels", lambda: answer, 5 * 784, 0.5, "Who has to wait for whom?", slips)

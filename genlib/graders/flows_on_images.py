@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from genlib.checks import Case, grader
-from genlib.graders._tools import EXACT, asked, uniform
+from genlib.graders._tools import EXACT, asked, telling, uniform
 
 
 @grader("ex:img-bits")
@@ -18,7 +18,13 @@ def _bits(answer: object) -> Iterator[Case]:
     one = 64 * math.log(2)
     expected = (64 * math.log(17) - 96.0) / one
     slips = {
-        "The unit is missing: the cube has 17 to the 64 cells.": -96.0 / one,
+        "The unit is missing: the levels were divided.": -96.0 / one,
+        "How many levels are there from 0 to 16?": (64 * math.log(16) - 96.0) / one,
+        "A cell has a side for each pixel.": (math.log(17) - 96.0) / one,
+        "The log-density counts for the whole image, not for each pixel.": (math.log(17) - 96.0)
+        / math.log(2),
+        "The sign is wrong: a price is not negative.": -expected,
+        "The cell is counted in bits, and the density in nats.": math.log2(17) - 96.0 / 64,
         "The cells make the probability smaller, not larger.": (-64 * math.log(17) - 96.0) / one,
         "That is in nats per dimension.": expected * math.log(2),
         "That is in nats per image.": expected * one,
@@ -34,8 +40,16 @@ def _gap(answer: Callable[[float], object]) -> Iterator[Case]:
     for a in (0.0, 1.0, -1.8):
         log_q = torch.log1p(a * (u - 0.5))
         expected = -log_q.mean().item()
-        slips = {} if a == 0 else {"The sign is wrong: the gap is never negative.": -expected}
-        yield Case(f"a = {a}", asked(answer, a), expected, 1e-4, slips=slips)
+        slips = {
+            "The sign is wrong: the gap is never negative.": -expected,
+            "In nats, please: the natural logarithm.": expected / math.log(2),
+            "First the logarithm, then the mean.": 0.0,
+            "That holds for small a only.": a**2 / 24,
+            "That is the mean of the density's gap: take logarithms.": a / 2,
+            "Over the cell u runs from 0 to 1, around ½.": -torch.log1p(a * u / 2).mean(),
+        }
+        hint = "Take log Q out of both terms. What is left to be averaged over the cell?"
+        yield Case(f"a = {a}", asked(answer, a), expected, 1e-4, hint, telling(slips, expected))
 
 
 @grader("ex:img-squeeze")
@@ -51,7 +65,14 @@ def _squeeze(answer: Callable[[Tensor], object]) -> Iterator[Case]:
         }
         if shape[1] > 1:
             slips["The four parts of one channel stand together."] = torch.cat(parts, 1)
-        yield Case(f"shape {shape}", asked(answer, x.clone()), expected, slips=slips)
+        slips["The rows of a block come first, then its columns."] = torch.stack(
+            [parts[k] for k in (0, 2, 1, 3)], 2
+        ).flatten(1, 2)
+        slips["Every second row, not the upper and the lower half."] = torch.stack(
+            [y for half in x.chunk(2, 2) for y in half.chunk(2, 3)], 2
+        ).flatten(1, 2)
+        hint = "Follow one pixel: to which channel does it go, and to which place?"
+        yield Case(f"shape {shape}", asked(answer, x.clone()), expected, 1e-6, hint, slips)
 
 
 @grader("ex:img-importance")
@@ -67,7 +88,17 @@ def _importance(answer: Callable[[Tensor], object]) -> Iterator[Case]:
         if low > -700:
             del slips["exp of such low numbers is 0: use logsumexp."]
         ask = asked(answer, log_w.clone())  # float32 is right within 1e-4
-        yield Case(f"{draws} draws near {low:g}", ask, total - math.log(draws), 1e-4, slips=slips)
+        expected = total - math.log(draws)
+        slips |= {
+            "That is the best draw alone.": log_w.amax(0),
+            "The number of draws is taken off twice.": expected - math.log(draws),
+            "There are as many draws as rows.": total - math.log(log_w.shape[1]),
+            "The sign is wrong: the bound itself is asked, not the cost.": -expected,
+            "In nats, please: the natural logarithm.": expected / math.log(2),
+            "The mean goes over the draws only: one bound for each image.": expected.mean(),
+        }
+        hint = "First the mean, then the logarithm. What is small may not vanish on the way."
+        yield Case(f"{draws} draws near {low:g}", ask, expected, 1e-4, hint, telling(slips, expected))
 
 
 @grader("ex:img-logit")
@@ -82,4 +113,16 @@ def _logit(answer: Callable[[Tensor, float], object]) -> Iterator[Case]:
             "The slope is taken at p, not at x.": (math.log(1 - 2 * alpha) - (x * (1 - x)).log()).sum(1),
             "The logarithms must be added up over the entries.": terms,
         }
-        yield Case(f"α = {alpha}, D = {features}", asked(answer, x.clone(), alpha), terms.sum(1), slips=slips)
+        expected = terms.sum(1)
+        slips |= {
+            "Add up the logarithms, do not average.": terms.mean(1),
+            "Only the slope of the first map is there.": expected + (p * (1 - p)).log().sum(1),
+            "One number for each point, not for the whole batch.": expected.sum(),
+            "α is taken off at both ends.": (math.log(1 - alpha) - (p * (1 - p)).log()).sum(1),
+            "The first map has the same slope for each entry: count it for each.": (
+                math.log(1 - 2 * alpha) - (p * (1 - p)).log().sum(1)
+            ),
+            "That is the determinant: its logarithm is asked.": expected.exp(),
+        }
+        given, hint = asked(answer, x.clone(), alpha), "How steep is z in x, entry by entry?"
+        yield Case(f"α = {alpha}, D = {features}", given, expected, 1e-4, hint, telling(slips, expected))

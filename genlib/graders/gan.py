@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from genlib.checks import Case, grader
-from genlib.graders._tools import EXACT, asked, normal, telling, uniform
+from genlib.graders._tools import EXACT, asked, normal, real, telling, uniform
 
 
 @grader("ex:gan-shares")
@@ -66,8 +66,8 @@ def _kl(answer: Callable[[Tensor, Tensor], object]) -> Iterator[Case]:
             "The KL divergence comes first.": (js, kl),
             "The second is the value V: solve for the divergence.": (kl, V),
             "The second is twice the Jensen-Shannon divergence.": (kl, 2 * js),
-            "Add log 4, do not take it off.": (kl, (V - math.log(4)) / 2),
-            "It is log 4, one log 2 for each of the two means.": (kl, (V + math.log(2)) / 2),
+            "The sign of the constant is wrong.": (kl, (V - math.log(4)) / 2),
+            "The constant is too small: there are two means.": (kl, (V + math.log(2)) / 2),
             "On samples it is log(1 − D).": (kl, (fooled + math.log(4)) / 2),
             "Examples and samples have a mean each: their numbers may differ.": (
                 kl,
@@ -88,7 +88,8 @@ def _kl(answer: Callable[[Tensor, Tensor], object]) -> Iterator[Case]:
 
 @grader("ex:gan-hinge")
 def _hinge(answer: Callable[[Tensor, Tensor], object]) -> Iterator[Case]:
-    for p, q in ((0.3, 0.1), (0.05, 0.35), (0.31, 0.3), (0.4, 0.41), (5.0, 0.001)):
+    close = ((0.6, 0.599), (0.299, 0.3), (0.0501, 0.05), (2.0, 2.0001))
+    for p, q in ((0.3, 0.1), (0.05, 0.35), (0.31, 0.3), (0.4, 0.41), (5.0, 0.001), *close):
         expected = 1.0 if p > q else -1.0
         slips = {
             "The other way round: where p is larger, f should be high.": -expected,
@@ -120,7 +121,7 @@ def _rest(answer: Callable[[float], object]) -> Iterator[Case]:
             "That is the rate of the squared distance.": 2 * expected,
             "That is the factor by which it falls; its rate is asked.": math.exp(-expected),
         }
-        yield Case(f"γ = {gamma}", asked(answer, gamma), expected, 1e-3, hint, telling(slips, expected))
+        yield Case(f"γ = {gamma}", real(asked(answer, gamma)), expected, 1e-3, hint, telling(slips, expected))
 
 
 @grader("ex:gan-w1")
@@ -194,7 +195,7 @@ def _penalty(answer: Callable[..., object]) -> Iterator[Case]:
         return torch.autograd.grad(answer(_critic(steep), real.clone(), fake.clone(), u.clone()), steep)[0]
 
     slope = (2 * (length - 1) * length / steep.detach()).mean()
-    hint = "Let the penalty be differentiated again, in the critic's parameters: create_graph=True."
+    hint = "Let the penalty be differentiated again, in the critic's parameters."
     yield Case("its slope in a parameter of the critic", learnt, slope, 1e-4, hint)
 
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from genlib.checks import Case, grader
-from genlib.graders._tools import asked, normal, telling
+from genlib.graders._tools import EXACT, asked, normal, telling
 
 
 def _reach(y: Tensor, k: int) -> Tensor:
@@ -23,8 +23,15 @@ def _share(true: Tensor) -> Tensor:
 
 @grader("ex:god-precision")
 def _precision(answer: Callable[[Tensor, Tensor, int], object]) -> Iterator[Case]:
-    for seed, n, m, k in ((1, 30, 20, 3), (2, 25, 40, 1), (3, 40, 15, 5)):
-        x, y = 1.4 * normal(seed, n, 3), normal(seed + 10, m, 3)
+    spread = ((1, 30, 20, 3), (2, 25, 40, 1), (3, 40, 15, 5))
+    hint = "For each sample ask each ball. How far does a ball reach, and from where?"
+    edges = torch.tensor([[0, 0], [0, 2], [3, 0], [3, 1], [9, 5], [9, 9]], **EXACT)
+    on_edges = torch.tensor([[0, -2], [1, 0], [3, 2], [5, 0], [7, 7], [9, 1], [0, 5]], **EXACT)
+    for x, y, k in (
+        *((1.4 * normal(s, n, 3), normal(s + 10, m, 3), k) for s, n, m, k in spread),
+        (on_edges, edges, 1),
+    ):
+        n, m = len(x), len(y)
         near, reach, reach_x = torch.cdist(x, y), _reach(y, k), _reach(x, k)
         inside, nearest = near <= reach, near.min(1)
         expected = _share(inside.any(1))
@@ -42,22 +49,36 @@ def _precision(answer: Callable[[Tensor, Tensor, int], object]) -> Iterator[Case
             "That is the number; the share is asked.": inside.any(1).sum(),
             "The radii are those of the data, not of the samples.": _share((near <= reach_x[:, None]).any(1)),
             "That is the share outside.": 1 - expected,
+            "The edge belongs to the ball.": _share((near < reach).any(1)),
         }
         question, given = f"{n} samples, {m} data, k = {k}", asked(answer, x.clone(), y.clone(), k)
-        yield Case(question, given, expected, 1e-5, slips=telling(slips, expected))
+        yield Case(question, given, expected, 1e-5, hint, telling(slips, expected))
 
 
 @grader("ex:god-copies")
 def _copies(answer: Callable[[Tensor, Tensor, float], object]) -> Iterator[Case]:
-    for seed, share in ((1, 0.2), (2, 0.5), (3, 0.01)):
+    hint = "Which distances make the quantile, and which are compared with it?"
+    grid = torch.tensor([[0, 0], [0, 1], [0, 3], [4, 0], [4, 2], [8, 8], [8, 9]], **EXACT)
+    beside = torch.tensor([[0, 0], [1, 0], [4, 1], [5, 0], [2, 3], [7, 8], [8, 8]], **EXACT)
+
+    def near_some(seed: int) -> tuple[Tensor, Tensor]:
         y = normal(seed, 60, 2)
-        x = torch.cat([y[:15] + 0.02 * normal(seed + 10, 15, 2), normal(seed + 20, 25, 2)])
+        return torch.cat([y[:15] + 0.02 * normal(seed + 10, 15, 2), normal(seed + 20, 25, 2)]), y
+
+    sets = [(*near_some(seed), share) for seed, share in ((1, 0.2), (2, 0.5), (3, 0.01))]
+    for x, y, share in (*sets, (beside, grid, 0.25)):
         near = torch.cdist(x, y).min(1).values
         gaps = _reach(y, 1)
         close = torch.quantile(gaps, share)
         expected, by_samples = _share(near < close), torch.quantile(near, share)
+        own = torch.cdist(y, y).min(1).values
         slips = {
-            "Each image is its own nearest: leave it out.": 0.0,
+            "Each image is its own nearest: leave it out.": _share(near < torch.quantile(own, share)),
+            "At the very distance a sample is not nearer.": _share(near <= close),
+            "Each sample has one nearest image: count samples, not pairs.": _share(torch.cdist(x, y) < close),
+            "That is the share of the training images with a sample near by.": _share(
+                torch.cdist(x, y).min(0).values < close
+            ),
             "That is the share that is further.": 1 - expected,
             "That is the number; the share is asked.": (near < close).sum(),
             "The quantile is that of the data's distances, not of the samples'.": _share(near < by_samples),
@@ -67,13 +88,14 @@ def _copies(answer: Callable[[Tensor, Tensor, float], object]) -> Iterator[Case]
             "The quantile, not that share of the largest distance.": _share(near < share * gaps.max()),
         }
         given = asked(answer, x.clone(), y.clone(), share)
-        yield Case(f"share {share}", given, expected, 1e-5, slips=telling(slips, expected))
+        yield Case(f"share {share}", given, expected, 1e-5, hint, telling(slips, expected))
 
 
 @grader("ex:god-average")
 def _average(answer: object) -> Iterator[Case]:
     slips = {
-        "With 1150 it is still a hair above one tenth.": 1150,
+        "One round too early: it is still a hair above one tenth.": 1150,
+        "One round too late: the one before is below one tenth already.": 1152,
         "That is where it has fallen to 1/e.": 500,
         "That is where it has halved.": 347,
         "One tenth, not one hundredth.": 2301,
@@ -90,7 +112,7 @@ def _units(answer: Callable[[float], object]) -> Iterator[Case]:
             "The other way: the slope per scaled pixel is larger.": 64 * gamma,
             "The penalty has the square of the slope.": gamma / 8,
             "The penalty has the square of the slope, and it is the other way round.": 8 * gamma,
-            "From 0 to 16 the range is 16 wide, from −1 to 1 it is 2: a factor of 8.": gamma / 256,
+            "From −1 to 1 the range is 2 wide, not 1.": gamma / 256,
             "The units do matter: the slope changes with them.": gamma,
         }
         hint = "By how much does f change for one grey level, and for one unit of the scaled pixel?"

@@ -14,6 +14,7 @@ from genlib.graders._tools import EXACT, asked, telling, uniform
 
 @grader("ex:gat-balance")
 def _balance(answer: Callable[[Tensor, Tensor], object]) -> Iterator[Case]:
+    hint = "Which of the two distributions takes the mean, and which stands below the fraction line?"
     for K, counts in ((4, [10, 0, 30, 60]), (3, [7, 7, 7]), (5, [0, 0, 200, 0, 0])):
         counts, p = torch.tensor(counts, **EXACT), 0.2 + uniform(K, K)
         p = p / p.sum()
@@ -24,14 +25,17 @@ def _balance(answer: Callable[[Tensor, Tensor], object]) -> Iterator[Case]:
             "The modes are not equally likely: use p.": torch.xlogy(h, h * K).sum(),
             "Turn the counts into shares first.": torch.xlogy(counts, counts / p).sum(),
             "That is an entropy: where is p?": -torch.xlogy(h, h).sum(),
-            "That is the cross-entropy: take off the entropy.": -(h * p.log()).sum(),
+            "That is the cross-entropy: the entropy is still in it.": -(h * p.log()).sum(),
             "In nats, please: the natural logarithm.": expected / math.log(2),
-            "0 log 0 is 0, not NaN.": torch.nan,
-            "Add up the modes.": torch.xlogy(h, h / p),
+            "Average over the samples, not over the modes.": expected / K,
+            "The sign is wrong: a divergence is not negative.": -expected,
+            "One number is asked, not one for each mode.": torch.xlogy(h, h / p),
         }
+        if 0 in counts:
+            slips["What does a mode without samples add? Its logarithm alone is −∞."] = torch.nan
         question = f"counts {counts.long().tolist()}"
         given = asked(answer, counts.clone(), p.clone())
-        yield Case(question, given, expected, 1e-5, slips=telling(slips, expected))
+        yield Case(question, given, expected, 1e-5, hint, telling(slips, expected))
 
 
 @grader("ex:gat-chance")
@@ -73,7 +77,20 @@ def _good(answer: Callable[[int], object]) -> Iterator[Case]:
 @grader("ex:gat-friction")
 def _friction(answer: Callable[[float, float], object]) -> Iterator[Case]:
     hint = "Multiply once by I + ηJ: how large are its eigenvalues?"
-    for eta, gamma in ((0.3, 0.0), (0.3, 0.05), (0.3, 0.1), (2.0, 0.3), (2.0, 0.8), (1.0, 3.0), (0.5, 4.5)):
+    for eta, gamma in (
+        *((0.3, 0.0), (0.3, 0.05), (0.3, 0.1), (2.0, 0.3), (2.0, 0.8), (1.0, 3.0), (0.5, 4.5)),
+        *(
+            (2.0, 1.1),
+            (2.0, 1.4),
+            (0.5, 4.03),
+            (0.5, 4.1),
+            (0.5, 0.12),
+            (0.5, 0.13),
+            (1.0, 2.1),
+            (3.0, 0.7),
+            (3.0, 1.0),
+        ),
+    ):
         rests = torch.tensor([[1, eta / 2], [-eta / 2, 1 - eta * gamma]], **EXACT)
         expected = float(torch.linalg.eigvals(rests).abs().max() < 1)
         yield Case(f"η = {eta}, γ = {gamma}", asked(answer, eta, gamma), expected, hint=hint)
@@ -92,7 +109,7 @@ def _bridge(answer: Callable[[float], object]) -> Iterator[Case]:
             "That is the share that is good.": 1 - expected,
             "The bridge has two halves.": expected / 2,
             "z runs from −w/2 to w/2: x is 2z/w there.": middle(0.85 * w),
-            "The ends are good up to 0.15: the bad part is |x| < 0.85.": middle(0.075 * w),
+            "That is what lies within 0.15 of 0: where are the good ends?": middle(0.075 * w),
         }
         hint = "For which z is x further than 0.15 from both ends?"
         yield Case(f"w = {w}", asked(answer, w), expected, 2e-4, hint, telling(slips, expected))

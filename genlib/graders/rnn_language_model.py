@@ -10,31 +10,47 @@ from torch import Tensor, nn
 
 from genlib.checks import Case, grader
 from genlib.discrete import entropy
-from genlib.graders._tools import EXACT, asked, normal
-from genlib.sequence import truncate
+from genlib.graders._tools import EXACT, asked, normal, telling
 
 
 @grader("ex:seq-perplexity")
 def _perplexity(answer: object) -> Iterator[Case]:
     slips = {
         "The 2.3 are bits, not nats.": math.exp(2.3),
-        "That is the number in nats. Perplexity is e to that.": 2.3 * math.log(2),
+        "That is the number in nats: a perplexity counts choices.": 2.3 * math.log(2),
+        "One over it: that is how probable a character is.": 2**-2.3,
+        "Bits count halvings, not tenths.": 10**2.3,
+        "The other way: a bit is less than a nat.": math.exp(2.3 / math.log(2)),
+        "That is the square of the bits.": 2.3**2,
     }
     yield Case(
-        "perplexity of 2.3 bits", lambda: answer, 2**2.3, 5.5e-3, "e to the nats, or 2 to what?", slips
+        "perplexity of 2.3 bits",
+        lambda: answer,
+        2**2.3,
+        5.5e-3,
+        "How many equally likely characters are as surprising?",
+        slips,
     )
 
 
 @grader("ex:seq-lengths")
 def _lengths(answer: Callable[[Tensor], object]) -> Iterator[Case]:
-    for stop in ([0.5, 0.5, 0.5], [0.1, 0.7, 0.2, 1.0], [0.0, 1.0, 0.3], [0.25]):
+    for stop in ([0.5, 0.5, 0.5], [0.3, 0.6, 0.2], [0.1, 0.7, 0.2, 1.0], [0.0, 1.0, 0.3], [0.25]):
         s = torch.tensor(stop, **EXACT)
         goes_on = torch.cat([s.new_ones(1), (1 - s).cumprod(0)])
+        expected = goes_on[:-1] * s
         slips = {
             "These are the probabilities of going on, without the end.": goes_on[1:],
             "The factor for going on begins one place too early.": goes_on[1:] * s,
+            "That is the chance to end there if the sentence gets so far.": s,
+            "That is the chance of at most so many words.": expected.cumsum(0),
+            "What is missing from one belongs to longer sentences.": expected / expected.sum(),
+            "That is the chance to get so far.": goes_on[:-1],
+            "Going on and ending are exchanged.": torch.cat([s.new_ones(1), s.cumprod(0)[:-1]]) * (1 - s),
+            "The end may come at a place only once.": s.cumprod(0),
         }
-        yield Case(f"stop = {stop}", asked(answer, s.clone()), goes_on[:-1] * s, slips=slips)
+        given, hint = asked(answer, s.clone()), "What must have happened before the end at place n?"
+        yield Case(f"stop = {stop}", given, expected, 1e-5, hint, telling(slips, expected))
 
 
 @grader("ex:seq-entropy-rate")
@@ -54,21 +70,44 @@ def _entropy_rate(answer: Callable[[Tensor], object]) -> Iterator[Case]:
             "The rows must be weighted by the stationary distribution, not equally.": entropy(table).mean(),
             "That is the entropy of one symbol alone, without what came before.": entropy(pi),
             "That is in bits; the exercise asks for nats.": expected / math.log(2),
+            "Average the rows, do not add them up.": entropy(table).sum(),
+            "The next symbol is drawn from a row, not from a column.": (
+                pi * torch.special.entr(table).sum(0)
+            ).sum(),
+            "That is the entropy of two symbols together.": expected + entropy(pi),
+            "The sign is wrong: an entropy is not negative.": -expected,
+            "That is the rate's perplexity.": expected.exp(),
+            "One number is asked, not one for each symbol.": pi * entropy(table),
         }
-        yield Case(question, asked(answer, table.clone()), expected, 1e-4, slips=slips)
+        hint = "How often is the chain at each symbol, and how uncertain is it then of the next?"
+        yield Case(question, asked(answer, table.clone()), expected, 1e-4, hint, telling(slips, expected))
 
 
 @grader("ex:seq-top-p")
 def _top_p(answer: Callable[[Tensor, float], object]) -> Iterator[Case]:
-    for seed, p in ((3, 0.5), (4, 0.8), (5, 0.95), (6, 1.0), (7, 0.01)):
-        q = (1.5 * normal(seed, 7)).softmax(-1)
-        expected = truncate(q.log(), top_p=p).exp()
-        inside = expected > 0
+    full = [8, 32, 4, 16, 2, 1, 1]
+    for seed, p in ((3, 0.5), (4, 0.8), (5, 0.95), (6, 1.0), (7, 0.01), (0, 0.75)):
+        q = torch.tensor(full, **EXACT) / 64 if seed == 0 else (1.5 * normal(seed, 7)).softmax(-1)
+        ranked, order = q.sort(descending=True)
+        before = torch.empty_like(q).scatter(0, order, ranked.cumsum(0) - ranked)
+        inside, also = before < p, torch.where(before <= p, q, 0.0)
+        expected = torch.where(inside, q, 0.0) / q[inside].sum()
         fewer = torch.where(inside & (q > q[inside].min()), q, 0.0)
-        slips = {"What is kept must be divided by its sum.": torch.where(inside, q, 0.0)}
+        in_order = torch.where(q.cumsum(0) - q < p, q, 0.0)
+        slips = {
+            "What is kept must be divided by its sum.": torch.where(inside, q, 0.0),
+            "The symbols keep their places.": expected.sort(descending=True).values,
+            "The most probable come first: sort.": in_order / in_order.sum(),
+            "True or false is not enough: probabilities are asked.": inside,
+            "That is the probability of the nucleus.": q[inside].sum(),
+            "What is outside becomes zero.": q / q[inside].sum(),
+            "As soon as p is reached, the nucleus is full.": also / also.sum(),
+        }
         if fewer.sum() > 0:
             slips["The symbol that crosses the line belongs to the nucleus."] = fewer / fewer.sum()
-        yield Case(f"seven symbols, p = {p}", asked(answer, q.clone(), p), expected, slips=slips)
+        hint = "Take symbols, the most probable first, until they are enough."
+        given = asked(answer, q.clone(), p)
+        yield Case(f"seven symbols, p = {p}", given, expected, 1e-5, hint, telling(slips, expected))
 
 
 @grader("ex:seq-gru")
@@ -89,10 +128,20 @@ def _gru(answer: Callable[..., object]) -> Iterator[Case]:
             "Here the reset gate multiplies what U and c made of h, not h itself.": _gru_of_paper(
                 x, h, *weights
             ),
+            "The candidate n has a tanh.": (1 - keep) * (n + (r + r_h).sigmoid() * n_h).sigmoid() + keep * h,
+            "r and z are exchanged: the rows are those of r, z, n.": (
+                (1 - (r + r_h).sigmoid()) * (n + keep * n_h).tanh() + (r + r_h).sigmoid() * h
+            ),
+            "The bias of n within the brackets is c: b stands outside.": (
+                (1 - keep) * (n + (r + r_h).sigmoid() * (n_h - weights[3][-hidden:])).tanh() + keep * h
+            ),
+            "That is the candidate alone: some of the old state is kept.": new,
+            "The old state is missing.": (1 - keep) * new,
         }
         arguments = [value.clone() for value in (x, h, *weights)]
         question = f"B = {batch}, D = {inputs}, H = {hidden}"
-        yield Case(question, asked(answer, *arguments), cell(x, h).detach(), slips=slips)
+        expected, hint = cell(x, h).detach(), "Compare it line by line: which gate acts on what?"
+        yield Case(question, asked(answer, *arguments), expected, 1e-5, hint, telling(slips, expected))
 
 
 def _gru_of_paper(x: Tensor, h: Tensor, W: Tensor, U: Tensor, b: Tensor, c: Tensor) -> Tensor:
@@ -126,7 +175,21 @@ def _most_probable(answer: Callable[[Tensor, Tensor, int], object]) -> Iterator[
             (scores[:, None] + table.log()[rows[:, -1]]).max() if length > 1 else best.exp()
         )
         question = f"K = {len(first)}, L = {length}"
-        yield Case(question, asked(answer, first.clone(), table.clone(), length), best, slips=slips)
+        turned = first.log()[rows[:, 0]] + table.T.log()[rows[:, :-1], rows[:, 1:]].sum(-1)
+        slips |= {
+            "Row a of the table belongs to the symbol before, column b to the next.": turned.max(),
+            "The first symbol has a probability too.": (scores - first.log()[rows[:, 0]]).max(),
+            "The most probable sequence is asked, not the least probable.": scores.min(),
+            "Each symbol depends on the one before: the best steps need not fit together.": first.log().max()
+            + (length - 1) * table.log().max(),
+            "Take the best over the symbol before, do not add up.": scores.logsumexp(0),
+            "The sign is wrong: a logarithm of a probability is not positive.": -best,
+            "Add up the logarithms, do not average.": best / length,
+            "In nats, please: the natural logarithm.": best / math.log(2),
+        }
+        hint = "Which sequence is best if its last symbol is given? And with one symbol more?"
+        given = asked(answer, first.clone(), table.clone(), length)
+        yield Case(question, given, best, 1e-5, hint, telling(slips, best))
 
 
 @grader("ex:seq-mask")
@@ -140,5 +203,12 @@ def _mask(answer: Callable[[int, int], object]) -> Iterator[Case]:
             "The own place may be looked at.": ahead.tril(-1).triu(1 - window),
         }
         question = f"L = {length}, window = {window}"
-        slips = {said: wrong for said, wrong in slips.items() if not torch.equal(wrong, expected)}
-        yield Case(question, asked(answer, length, window), expected, slips=slips)
+        slips |= {
+            "The window is one place too narrow: the own place counts.": ahead.triu(2 - window),
+            "Those are the places that may not be looked at.": 1 - expected,
+            "The window is missing.": ahead,
+            "Nobody may look ahead: the window goes back only.": ones.tril(window - 1).triu(1 - window),
+            "The window is missing, and places look ahead.": ones,
+        }
+        hint = "Take one row: at which columns does its place look?"
+        yield Case(question, asked(answer, length, window), expected, 1e-6, hint, telling(slips, expected))

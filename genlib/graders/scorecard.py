@@ -28,12 +28,12 @@ def _floor(answer: Callable[[Tensor, Tensor, int, int], object]) -> Iterator[Cas
         expected = sizes * gap
         slips = {
             "Subtract what two independent points give.": sizes * alone,
-            "The sizes differ: it is 1/n + 1/m, not 2/n.": 2 / n * gap,
-            "The sizes differ: it is 1/n + 1/m, not 2/m.": 2 / m * gap,
+            "The sizes differ: not 2/n.": 2 / n * gap,
+            "The sizes differ: not 2/m.": 2 / m * gap,
             "Both samples are noisy, not only the first.": gap / n,
             "Both samples are noisy, not only the second.": gap / m,
-            "It is 1/n + 1/m, not 1/(n + m).": gap / (n + m),
-            "It is 1/n + 1/m, not 2/(n + m).": 2 * gap / (n + m),
+            "Each sample has its own noise: not 1/(n + m).": gap / (n + m),
+            "Each sample has its own noise: not 2/(n + m).": 2 * gap / (n + m),
             "That is the root: the squared discrepancy is asked.": expected.sqrt(),
             "The unbiased estimate gives 0; the biased one is asked.": 0.0,
             "Weigh the diagonal with p: symbols are not equally likely.": sizes * (k.diag().mean() - crossed),
@@ -99,7 +99,8 @@ def _stable(answer: Callable[[Tensor, float], object]) -> Iterator[Case]:
         }
         question = f"{count} seeds, {broken} of them broken, distance {distance}"
         given = asked(answer, values.clone(), distance)
-        yield Case(question, given, expected, 1e-5, slips=telling(slips, expected))
+        hint = "Which seeds are counted, and from which value is the distance measured?"
+        yield Case(question, given, expected, 1e-5, hint, telling(slips, expected))
 
 
 @grader("ex:sc-front")
@@ -176,7 +177,8 @@ def _own_in_space(answer: Callable[[Tensor], Sampler]) -> Iterator[Case]:
         return _quietly(lambda: model().log_prob(ask.float()))
 
     given = f"log_prob after train on {len(x)} points, D = {dims}"
-    yield Case(given, said, expected, 0.02, slips=telling(slips, expected))
+    hint = "Compare log_prob with that of a normal distribution that has the mean and covariance of x."
+    yield Case(given, said, expected, 0.02, hint, telling(slips, expected))
 
     slips = {
         "The coordinates are correlated: draw with the whole covariance.": variances,
@@ -219,9 +221,11 @@ def _own_on_moons(answer: Callable[[Tensor], Sampler]) -> Iterator[Case]:
         "The coordinates are correlated: take the whole covariance.": expected
         - (1 - Sigma[0, 1] ** 2 / (across * up)).log() / 2,
     }
-    yield Case("D_KL on the two moons", lambda: measured().row.kl, expected, 0.05, slips=slips)
+    hint = "The divergence is known beforehand. Is the density the one that was fitted?"
+    yield Case("D_KL on the two moons", lambda: measured().row.kl, expected, 0.05, hint, slips)
     question = "covariance of the samples on the two moons"
-    yield Case(question, lambda: measured().samples.T.cov(), Sigma, 0.12)
+    hint = "Do the samples come from the distribution that was fitted?"
+    yield Case(question, lambda: measured().samples.T.cov(), Sigma, 0.12, hint)
 
 
 def _quietly(work: Callable[[], object]) -> object:

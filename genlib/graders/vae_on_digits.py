@@ -9,13 +9,13 @@ import torch
 from torch import Tensor
 
 from genlib.checks import Case, grader
-from genlib.graders._tools import EXACT, asked, normal, uniform
+from genlib.graders._tools import EXACT, asked, normal, telling, uniform
 
 
 @grader("ex:vad-tilt")
 def _tilt(answer: Callable[[Tensor, float, float], object]) -> Iterator[Case]:
     k = torch.arange(17, **EXACT)
-    hint = "Multiply the histogram by the exponential of the curves, then divide by the sum."
+    hint = "On which scale do a and b act, and what must the 17 numbers add up to?"
     for seed, a, b in ((1, 1.5, -2.0), (2, -0.7, 0.4), (3, 0.0, 0.0)):
         h = uniform(seed, 17)
         h[3] = 0.0
@@ -28,9 +28,20 @@ def _tilt(answer: Callable[[Tensor, float, float], object]) -> Iterator[Case]:
             "The level runs from −1 to 1, not from 0 to 1.": _tilted(h, a, b, k / 16),
             "The roles of a and b are exchanged.": _tilted(h, b, a, k / 8 - 1),
             "The curves tilt the logarithm of h.": _tilted(h.exp(), a, b, k / 8 - 1),
+            "The second curve is a square.": _tilted(h, a + b, 0.0, k / 8 - 1),
+            "The sign of the curves is wrong.": _tilted(h, -a, -b, k / 8 - 1),
+            "Those are logarithms: probabilities are asked.": expected.log(),
+            "That is the histogram: a and b are not used.": h,
+            "There are 17 levels, and the middle one is 0.": _tilted(h, a, b, k / 8.5 - 1),
         }
-        slips = slips if a or b else {}
-        yield Case(f"a = {a}, b = {b}", asked(answer, h.clone(), a, b), expected, 1e-5, hint, slips)
+        yield Case(
+            f"a = {a}, b = {b}",
+            asked(answer, h.clone(), a, b),
+            expected,
+            1e-5,
+            hint,
+            telling(slips, expected),
+        )
 
 
 def _tilted(h: Tensor, a: float, b: float, level: Tensor) -> Tensor:
@@ -44,6 +55,12 @@ def _holes(answer: object) -> Iterator[Case]:
         "That is the most that can be knowledge; what is left?": math.log(350),
         "In nats, please: the natural logarithm.": 15 - math.log2(350),
         "All of it is too much: some may be knowledge.": 15.0,
+        "In nats, please, and not with tenths.": 15 - math.log10(350),
+        "That is the share that can be knowledge.": math.log(350) / 15,
+        "That is the share that cannot be knowledge.": 1 - math.log(350) / 15,
+        "The 15 nats are for one image, not for all.": 15 * 350 - math.log(350),
+        "It is no negative number.": math.log(350) - 15,
+        "The two do not add up.": 15 + math.log(350),
     }
     hint = "How much can z tell at most about which of 350 images it was? Three decimals, please."
     yield Case("15 nats, 350 images", lambda: answer, expected, 6e-4, hint, slips)
@@ -56,6 +73,8 @@ def _width(answer: object) -> Iterator[Case]:
         "The other way: a large β makes the decoder wider.": 1.0,
         "That is the variance.": 16.0,
         "That is the width with β = 4.": 2.0,
+        "The root goes too far.": math.sqrt(8),
+        "β acts once.": 32.0,
     }
     hint = "Which width gives the same trade between squared error and rate?"
     yield Case("β = 4, s = 2", lambda: answer, 4.0, hint=hint, slips=slips)
@@ -76,10 +95,17 @@ def _free(answer: Callable[[Tensor, float], object]) -> Iterator[Case]:
             "The batch is the first dimension.": rates.mean(1).clamp(min=free).sum(),
             "Add up the causes, do not average.": mean.clamp(min=free).mean(),
         }
-        slips = slips if free else {"Add up the causes.": mean}
-        yield Case(
-            f"λ = {free}", asked(answer, rates.clone(), free), mean.clamp(min=free).sum(), 1e-4, slips=slips
-        )
+        expected = mean.clamp(min=free).sum()
+        slips |= {
+            "Each cause is paid for: the floor is not used.": mean.sum(),
+            "The floor is one of the two, not added to the other.": (mean + free).sum(),
+            "Causes below the floor are paid for too.": torch.where(mean > free, mean, 0.0).sum(),
+            "Not the largest cause alone.": mean.clamp(min=free).max(),
+            "The sign is wrong: a price is not negative.": -expected,
+        }
+        hint = "What is paid for one cause over the whole batch, and when is it the floor?"
+        given = asked(answer, rates.clone(), free)
+        yield Case(f"λ = {free}", given, expected, 1e-4, hint, telling(slips, expected))
 
 
 @grader("ex:vad-vamp")
@@ -98,17 +124,40 @@ def _vamp(answer: Callable[[Tensor, Tensor, Tensor], object]) -> Iterator[Case]:
                 torch.distributions.Normal(mu, sigma).log_prob(z[:, None]).logsumexp(1) - math.log(K)
             ).sum(1),
         }
-        if d < 10:
-            del slips["Such small densities are 0: use logsumexp."]
+        slips |= {
+            "The sign of the number of answers is wrong.": each.logsumexp(1) + math.log(K),
+            "That is the best answer alone.": each.amax(1),
+            "That is the density: its logarithm is asked.": expected.exp(),
+            "One number for each point, not for the whole batch.": expected.sum(),
+            "The sign is wrong: the log-density is asked, not the cost.": -expected,
+            "sigma are deviations, not variances.": (
+                torch.distributions.Normal(mu, sigma.sqrt()).log_prob(z[:, None]).sum(2).logsumexp(1)
+                - math.log(K)
+            ),
+            "Add up the entries, do not average.": (each / d).logsumexp(1) - math.log(K),
+            "The constant of the normal density is missing.": expected + d / 2 * math.log(2 * math.pi),
+        }
+        hint = "How probable is a point under one answer, and under all of them together?"
         given = (z.clone(), mu.clone(), sigma.clone())
         yield Case(
-            f"{B} points, {K} answers, d = {d}", asked(answer, *given), expected, 2e-5 * d, slips=slips
+            f"{B} points, {K} answers, d = {d}",
+            asked(answer, *given),
+            expected,
+            2e-5 * d,
+            hint,
+            telling(slips, expected),
         )
 
 
 @grader("ex:vad-active")
 def _active(answer: Callable[[Tensor], object]) -> Iterator[Case]:
-    for seed, spread in ((2, [0.05, 0.2, 0.02, 0.005, 0.3]), (1, [1.0, 0.01, 0.5, 0.0])):
+    hint = "Over which dimension does an entry change, and how is a change measured?"
+    tries = (
+        (2, [0.05, 0.2, 0.02, 0.005, 0.3]),
+        (1, [1.0, 0.01, 0.5, 0.0]),
+        (3, [0.2, 0.13, 0.3, 0.01, 0.6, 0.06]),
+    )
+    for seed, spread in tries:
         spread = torch.tensor(spread, **EXACT)
         means = 3.0 + normal(seed, 200, len(spread)) * spread
         expected = (means.var(0) > 0.01).sum()
@@ -116,6 +165,12 @@ def _active(answer: Callable[[Tensor], object]) -> Iterator[Case]:
             "It must change, not be far from 0.": (means.square().mean(0) > 0.01).sum(),
             "0.01 is a variance, not a deviation.": (means.std(0) > 0.01).sum(),
             "That is the number that is not used.": len(spread) - expected,
+            "The variance is over the images: one for each entry.": (means.var(1) > 0.01).sum(),
+            "That is the number of entries.": len(spread),
+            "0.01 is not the bound of a deviation, nor 0.1 of a variance.": (means.var(0) > 0.1).sum(),
+            "That is the share: the number is asked.": expected / len(spread),
+            "True or false for each is not enough: count.": means.var(0) > 0.01,
+            "Those are their places: how many are there?": (means.var(0) > 0.01).nonzero().flatten(),
         }
-        slips = {slip: wrong for slip, wrong in slips.items() if int(wrong) != int(expected)}
-        yield Case(f"{len(spread)} entries", asked(answer, means.clone()), expected, slips=slips)
+        given = asked(answer, means.clone())
+        yield Case(f"{len(spread)} entries", given, expected, 1e-3, hint, telling(slips, expected))
