@@ -45,9 +45,11 @@ RECIPES: dict[str, tuple[str, str, float]] = {
     "Wasserstein, slope 1": ("wasserstein", "wgan-gp", 1.0),
     "Wasserstein, slope at most 1": ("wasserstein", "wgan-lp", 1.0),
 }
-WEIGHTS = {"clip": (0.05, 0.1, 0.2), "wgan-gp": (0.1, 1.0, 10.0), "wgan-lp": (0.1, 1.0, 10.0)} | dict.fromkeys(
-    ("r1", "r2", "anywhere", "dragan"), (0.3, 1.0, 3.0, 10.0)
-)
+WEIGHTS = {
+    "clip": (0.05, 0.1, 0.2),
+    "wgan-gp": (0.1, 1.0, 10.0),
+    "wgan-lp": (0.1, 1.0, 10.0),
+} | dict.fromkeys(("r1", "r2", "anywhere", "dragan"), (0.3, 1.0, 3.0, 10.0))
 MOMENTA, RATE, ROUNDS = (0.9, 0.0), 3e-3, 1000
 JUDGED = (600, 700, 800, 900, 1000)  # after these rounds
 
@@ -91,7 +93,9 @@ def contest(recipe: str, weight: float, momentum: float, rate: float, seed: int)
     loss, penalty, _ = RECIPES[recipe]
     torch.manual_seed(seed)
     source = data.ring()
-    model = gan.GAN(perceptron(2, 2), perceptron(2, 1), 2, loss, penalty if penalty in gan.PENALTIES else "r1")
+    model = gan.GAN(
+        perceptron(2, 2), perceptron(2, 1), 2, loss, penalty if penalty in gan.PENALTIES else "r1"
+    )
     if penalty == "anywhere":
         model.penalty = anywhere
     seen = []
@@ -114,7 +118,9 @@ def plan(seeds: Sequence[int]) -> list[tuple[str, float, float, float, int]]:
     for name in ("non-saturating, R1", "DRAGAN", "Wasserstein, slope 1", "Wasserstein, slope at most 1"):
         _, penalty, chosen = RECIPES[name]
         kinds += [(name, weight, RATE) for weight in WEIGHTS[penalty] if weight != chosen]
-    kinds += [(name, RECIPES[name][2], r) for name in ("non-saturating", "non-saturating, R1") for r in (1e-3, 1e-2)]
+    kinds += [
+        (name, RECIPES[name][2], r) for name in ("non-saturating", "non-saturating, R1") for r in (1e-3, 1e-2)
+    ]
     return [(name, w, momentum, r, seed) for name, w, r in kinds for momentum in MOMENTA for seed in seeds]
 
 

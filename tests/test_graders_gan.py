@@ -1,4 +1,4 @@
-"""The exercises of the lesson on the adversarial game: right answers are graded right, common slips are named."""
+"""The exercises of the lessons on the adversarial game and its dynamics: right answers pass, common slips are named."""
 
 import cmath
 import math
@@ -44,6 +44,32 @@ def penalty(critic, real, fake, u):
     return functional.mse_loss(found := lengths(critic, real, fake, u), torch.ones_like(found))
 
 
+def of_bells(x, a, b, s):
+    return torch.distributions.Normal(a, s).log_prob(x) - torch.distributions.Normal(b, s).log_prob(x)
+
+
+def lesson_bells(x, a, b, s):
+    return ((x - b) ** 2 - (x - a) ** 2) / (2 * s**2)
+
+
+def best_labels(p, q, a, b):
+    return b + (a - b) * p / (p + q)
+
+
+def lesson_labels(p, q, a, b):
+    return (p * a + q * b) / (p + q)
+
+
+def steepest(c, D, n):  # found on the network itself, in float64
+    v, w = torch.full((n,), c, dtype=torch.float64), torch.full((n, D), c, dtype=torch.float64)
+    x = torch.ones(D, dtype=torch.float64, requires_grad=True)
+    return torch.autograd.grad(v @ (w @ x).relu(), x)[0].norm()
+
+
+def lesson_steepest(c, D, n):
+    return n * c**2 * math.sqrt(D)
+
+
 def lesson_judge(p, q, r):
     return r * p / (r * p + (1 - r) * q)
 
@@ -82,18 +108,29 @@ ANSWERS = [
     ("ex:gan-hinge", hinge),
     ("ex:gan-hinge", lesson_hinge),
     ("ex:gan-hinge", lambda p, q: 1 if p > q else -1),
-    ("ex:gan-rest", rate),
-    ("ex:gan-rest", lesson_rate),
-    ("ex:gan-w1", earth),
-    ("ex:gan-w1", lesson_earth),
-    ("ex:gan-penalty", penalty),
-    ("ex:gan-penalty", lesson_penalty),
+    ("ex:gan-line", of_bells),
+    ("ex:gan-line", lesson_bells),
+    ("ex:gan-labels", best_labels),
+    ("ex:gan-labels", lesson_labels),
+    ("ex:gad-clip", steepest),
+    ("ex:gad-clip", lesson_steepest),
+    ("ex:gad-rest", rate),
+    ("ex:gad-rest", lesson_rate),
+    ("ex:gad-w1", earth),
+    ("ex:gad-w1", lesson_earth),
+    ("ex:gad-penalty", penalty),
+    ("ex:gad-penalty", lesson_penalty),
 ]
 
 
 @pytest.mark.parametrize(("label", "answer"), ANSWERS)
 def test_right_answers_are_graded_right(label, answer, said):
     assert said(label, answer).startswith("right")
+
+
+@pytest.mark.parametrize("answer", [math.sqrt(2), 1.4142, torch.tensor(2.0).sqrt()])
+def test_the_best_noise_is_a_number(answer, said):
+    assert said("ex:gad-noise", answer).startswith("right")
 
 
 @pytest.mark.parametrize(("label", "answer"), ANSWERS)
@@ -106,7 +143,7 @@ def test_the_batches_given_carry_no_gradients(said):
         assert not any(part.requires_grad for part in (real, fake, u))
         return penalty(critic, real, fake, u)
 
-    assert said("ex:gan-penalty", answer).startswith("right")
+    assert said("ex:gad-penalty", answer).startswith("right")
 
 
 def changed(kl=lambda kl, js: kl, js=lambda kl, js: js):
@@ -200,40 +237,62 @@ def of_slopes(penalise):
         ("ex:gan-hinge", lambda p, q: (p - q) / (p + q), "squares"),
         ("ex:gan-hinge", lambda p, q: p > q, "At 0"),
         ("ex:gan-hinge", lambda p, q: 3.0, "Draw the cost"),
-        ("ex:gan-rest", lambda gamma: gamma / 2 + cmath.sqrt(gamma**2 / 4 - 1 / 4).real, "dies first"),
-        ("ex:gan-rest", lambda gamma: gamma / 2, "Beyond γ = 1"),
-        ("ex:gan-rest", lambda gamma: eigenvalue(gamma).real, "sign"),
-        ("ex:gan-rest", lambda gamma: abs(eigenvalue(gamma)), "real part"),
-        ("ex:gan-rest", lambda gamma: eigenvalue(gamma).imag, "swings"),
-        ("ex:gan-rest", lambda gamma: gamma / 2 - math.sqrt(abs(gamma**2 - 1)) / 2, "imaginary"),
-        ("ex:gan-rest", lambda gamma: gamma / 2 - torch.tensor(gamma**2 - 1).sqrt() / 2, "imaginary"),
-        ("ex:gan-rest", lambda gamma: -2 * eigenvalue(gamma).real, "squared"),
-        ("ex:gan-rest", lambda gamma: math.exp(eigenvalue(gamma).real), "factor"),
-        ("ex:gan-w1", lambda x, y: earth(x.sort().values[: len(y)], y.sort().values[: len(x)]), "split"),
-        ("ex:gan-w1", lambda x, y: (x.mean() - y.mean()).abs(), "distance of the means"),
-        ("ex:gan-w1", lambda x, y: -(x.mean() - y.mean()).abs(), "absolute values"),
-        ("ex:gan-w1", lambda x, y: torch.cdist(x[:, None], y[:, None]).mean(), "all pairs"),
-        ("ex:gan-w1", lambda x, y: torch.cdist(x[:, None], y[:, None]).amin(1).mean(), "nearest"),
-        ("ex:gan-w1", lambda x, y: (x[: len(y)] - y[: len(x)]).abs().mean(), "Sort first"),
-        ("ex:gan-w1", counted, "total weight 1"),
-        ("ex:gan-w1", lambda x, y: quantiles(x, y, 2), "mean of the squares"),
-        ("ex:gan-w1", lambda x, y: quantiles(x, y, 2).sqrt(), "root"),
-        ("ex:gan-w1", lambda x, y: quantiles(x.unique(), y.unique(), 1), "two neighbours"),
-        ("ex:gan-penalty", lambda critic, real, fake, u: penalty(critic, real, fake, 1 - u), "u belongs"),
-        ("ex:gan-penalty", lambda critic, real, fake, u: penalty(critic, real, real, u), "at the data"),
-        ("ex:gan-penalty", lambda critic, real, fake, u: penalty(critic, fake, fake, u), "at the samples"),
-        ("ex:gan-penalty", of_lengths(lambda n: (n**2).mean()), "from 1"),
-        ("ex:gan-penalty", of_lengths(lambda n: ((n - 1).relu() ** 2).mean()), "below 1"),
-        ("ex:gan-penalty", of_lengths(lambda n: ((n**2 - 1) ** 2).mean()), "root"),
-        ("ex:gan-penalty", of_lengths(lambda n: (n - 1).abs().mean()), "its square"),
-        ("ex:gan-penalty", of_lengths(lambda n: (n.mean() - 1) ** 2), "First the square"),
-        ("ex:gan-penalty", of_lengths(lambda n: ((n / len(n) - 1) ** 2).mean()), "B times"),
-        ("ex:gan-penalty", of_lengths(lambda n: ((n - 1) ** 2).sum()), "do not add"),
-        ("ex:gan-penalty", of_lengths(lambda n: (n - 1) ** 2), "one number"),
-        ("ex:gan-penalty", of_slopes(lambda s: (s.norm() - 1) ** 2), "a row"),
-        ("ex:gan-penalty", of_slopes(lambda s: ((s.norm(dim=0) - 1) ** 2).mean()), "over the features"),
-        ("ex:gan-penalty", of_slopes(lambda s: ((s.abs() - 1) ** 2).mean()), "its entries"),
-        ("ex:gan-penalty", of_lengths(lambda n: 10 * ((n - 1) ** 2).mean()), "in the points between"),
+        ("ex:gan-line", lambda x, a, b, s: of_bells(x, b, a, s), "sign"),
+        ("ex:gan-line", lambda x, a, b, s: of_bells(x, a, b, s).sigmoid(), "the critic is asked"),
+        ("ex:gan-line", lambda x, a, b, s: of_bells(x, a, b, s).exp(), "logarithm"),
+        ("ex:gan-line", lambda x, a, b, s: of_bells(x, a, b, s) * 2, "one half"),
+        ("ex:gan-line", lambda x, a, b, s: of_bells(x, a, b, s**0.5), "variance"),
+        ("ex:gan-line", lambda x, a, b, s: of_bells(x, a, b, 1.0), "deviation"),
+        ("ex:gan-line", lambda x, a, b, s: (a - b) * x / s**2, "do not"),
+        ("ex:gan-line", lambda x, a, b, s: (a - b) * (x - a) / s**2, "half-way"),
+        ("ex:gan-labels", lambda p, q, a, b: best_labels(p, q, b, a), "exchanged"),
+        ("ex:gan-labels", lambda p, q, a, b: p * a + q * b, "Divide"),
+        ("ex:gan-labels", lambda p, q, a, b: best_labels(p, q, a, -b), "difference"),
+        ("ex:gan-labels", lambda p, q, a, b: torch.where(p > q, a, b), "frequent"),
+        ("ex:gan-labels", lambda p, q, a, b: torch.full_like(p, (a + b) / 2), "equally"),
+        ("ex:gad-noise", 2.0, "deviation is asked"),
+        ("ex:gad-noise", 1.0, "R1"),
+        ("ex:gad-noise", 0.7071, "half the variance"),
+        ("ex:gad-noise", 0.5, "rate"),
+        ("ex:gad-clip", lambda c, D, n: n * c * D**0.5, "twice"),
+        ("ex:gad-clip", lambda c, D, n: n * c**2 * D, "root"),
+        ("ex:gad-clip", lambda c, D, n: n * c**2, "one entry"),
+        ("ex:gad-clip", lambda c, D, n: c**2 * D**0.5, "add up"),
+        ("ex:gad-clip", lambda c, D, n: n**0.5 * c**2 * D**0.5, "right angles"),
+        ("ex:gad-rest", lambda gamma: gamma / 2 + cmath.sqrt(gamma**2 / 4 - 1 / 4).real, "dies first"),
+        ("ex:gad-rest", lambda gamma: gamma / 2, "Beyond γ = 1"),
+        ("ex:gad-rest", lambda gamma: eigenvalue(gamma).real, "sign"),
+        ("ex:gad-rest", lambda gamma: abs(eigenvalue(gamma)), "real part"),
+        ("ex:gad-rest", lambda gamma: eigenvalue(gamma).imag, "swings"),
+        ("ex:gad-rest", lambda gamma: gamma / 2 - math.sqrt(abs(gamma**2 - 1)) / 2, "imaginary"),
+        ("ex:gad-rest", lambda gamma: gamma / 2 - torch.tensor(gamma**2 - 1).sqrt() / 2, "imaginary"),
+        ("ex:gad-rest", lambda gamma: -2 * eigenvalue(gamma).real, "squared"),
+        ("ex:gad-rest", lambda gamma: math.exp(eigenvalue(gamma).real), "factor"),
+        ("ex:gad-w1", lambda x, y: earth(x.sort().values[: len(y)], y.sort().values[: len(x)]), "split"),
+        ("ex:gad-w1", lambda x, y: (x.mean() - y.mean()).abs(), "distance of the means"),
+        ("ex:gad-w1", lambda x, y: -(x.mean() - y.mean()).abs(), "absolute values"),
+        ("ex:gad-w1", lambda x, y: torch.cdist(x[:, None], y[:, None]).mean(), "all pairs"),
+        ("ex:gad-w1", lambda x, y: torch.cdist(x[:, None], y[:, None]).amin(1).mean(), "nearest"),
+        ("ex:gad-w1", lambda x, y: (x[: len(y)] - y[: len(x)]).abs().mean(), "Sort first"),
+        ("ex:gad-w1", counted, "total weight 1"),
+        ("ex:gad-w1", lambda x, y: quantiles(x, y, 2), "mean of the squares"),
+        ("ex:gad-w1", lambda x, y: quantiles(x, y, 2).sqrt(), "root"),
+        ("ex:gad-w1", lambda x, y: quantiles(x.unique(), y.unique(), 1), "two neighbours"),
+        ("ex:gad-penalty", lambda critic, real, fake, u: penalty(critic, real, fake, 1 - u), "u belongs"),
+        ("ex:gad-penalty", lambda critic, real, fake, u: penalty(critic, real, real, u), "at the data"),
+        ("ex:gad-penalty", lambda critic, real, fake, u: penalty(critic, fake, fake, u), "at the samples"),
+        ("ex:gad-penalty", of_lengths(lambda n: (n**2).mean()), "from 1"),
+        ("ex:gad-penalty", of_lengths(lambda n: ((n - 1).relu() ** 2).mean()), "below 1"),
+        ("ex:gad-penalty", of_lengths(lambda n: ((n**2 - 1) ** 2).mean()), "root"),
+        ("ex:gad-penalty", of_lengths(lambda n: (n - 1).abs().mean()), "its square"),
+        ("ex:gad-penalty", of_lengths(lambda n: (n.mean() - 1) ** 2), "First the square"),
+        ("ex:gad-penalty", of_lengths(lambda n: ((n / len(n) - 1) ** 2).mean()), "B times"),
+        ("ex:gad-penalty", of_lengths(lambda n: ((n - 1) ** 2).sum()), "do not add"),
+        ("ex:gad-penalty", of_lengths(lambda n: (n - 1) ** 2), "one number"),
+        ("ex:gad-penalty", of_slopes(lambda s: (s.norm() - 1) ** 2), "a row"),
+        ("ex:gad-penalty", of_slopes(lambda s: ((s.norm(dim=0) - 1) ** 2).mean()), "over the features"),
+        ("ex:gad-penalty", of_slopes(lambda s: ((s.abs() - 1) ** 2).mean()), "its entries"),
+        ("ex:gad-penalty", of_lengths(lambda n: 10 * ((n - 1) ** 2).mean()), "in the points between"),
     ],
 )
 def test_slips_are_named(label, answer, says, said):

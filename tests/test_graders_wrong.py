@@ -229,7 +229,7 @@ def of_type(answer, kind):
     return other
 
 
-SLOPED = {"ex:gan-penalty", "ex:vae-exponential"}  # which torch must be able to follow
+SLOPED = {"ex:gad-penalty", "ex:vae-exponential"}  # which torch must be able to follow
 
 
 @pytest.mark.parametrize("label", sorted(set(ALL) - SLOPED))
@@ -254,9 +254,9 @@ def test_right_answers_of_every_type_are_graded_right(label, kind, said):
     [complex, np.complex128, np.complex64, torch.tensor, lambda z: torch.tensor(z, dtype=torch.complex64)],
 )
 def test_a_complex_rate_without_imaginary_part_is_right(kind, said):
-    rate = ALL["ex:gan-rest"]
-    assert said("ex:gan-rest", lambda gamma: kind(complex(float(rate(gamma)), 0.0))).startswith("right")
-    told = said("ex:gan-rest", lambda gamma: kind(complex(float(rate(gamma)), 0.3)))
+    rate = ALL["ex:gad-rest"]
+    assert said("ex:gad-rest", lambda gamma: kind(complex(float(rate(gamma)), 0.0))).startswith("right")
+    told = said("ex:gad-rest", lambda gamma: kind(complex(float(rate(gamma)), 0.3)))
     assert told.startswith("not yet")
     assert "which part" in told
 
@@ -314,9 +314,9 @@ WRONG = [
     ("ex:gan-shares", lambda p, q, r: p / (p + q * r)),
     ("ex:gan-shares", lambda p, q, r: (r * p + (1 - r) * q) / 2),
     ("ex:gan-shares", lambda p, q, r: r * p / (r * p + (1 - r) * q).sum()),
-    ("ex:gan-rest", lambda gamma: gamma / 2 - math.sqrt(max(gamma**2 / 4 - 1, 0))),
-    ("ex:gan-rest", lambda gamma: min(gamma / 2, 0.5)),
-    ("ex:gan-rest", lambda gamma: gamma - math.sqrt(max(gamma**2 - 1, 0))),
+    ("ex:gad-rest", lambda gamma: gamma / 2 - math.sqrt(max(gamma**2 / 4 - 1, 0))),
+    ("ex:gad-rest", lambda gamma: min(gamma / 2, 0.5)),
+    ("ex:gad-rest", lambda gamma: gamma - math.sqrt(max(gamma**2 - 1, 0))),
     ("ex:kl-bits", kl(RAIN, SUN) * math.log(2)),
     ("ex:kl-bits", -kl(RAIN, SUN) / math.log(2)),
     ("ex:kl-bits", (RAIN * (RAIN / SUN).log10()).sum()),

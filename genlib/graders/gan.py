@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import cmath
 import math
 from collections.abc import Callable, Iterator
 
@@ -11,7 +10,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from genlib.checks import Case, grader
-from genlib.graders._tools import EXACT, asked, normal, real, telling, uniform
+from genlib.graders._tools import EXACT, asked, normal, telling, uniform
 
 
 @grader("ex:gan-shares")
@@ -105,114 +104,54 @@ def _hinge(answer: Callable[[Tensor, Tensor], object]) -> Iterator[Case]:
         yield Case(f"p = {p}, q = {q}", asked(answer, *given), expected, 1e-4, hint, telling(slips, expected))
 
 
-@grader("ex:gan-rest")
-def _rest(answer: Callable[[float], object]) -> Iterator[Case]:
-    hint = "The slower part remains. A root of a negative number is imaginary: it swings, and does not fall."
-    for gamma in (2.5, 0.5, 1.0, 4.0, 0.0):
-        root = cmath.sqrt(gamma**2 / 4 - 1 / 4)
-        expected = gamma / 2 - root.real
+@grader("ex:gan-line")
+def _line(answer: Callable[[Tensor, float, float, float], object]) -> Iterator[Case]:
+    for seed, (a, b, s) in enumerate(((0.5, 2.0, 1.0), (1.5, -0.5, 0.6), (-1.0, 0.25, 3.0)), start=1):
+        x = 2 * normal(seed, 5)
+        on_data, on_made = ((x - a) / s).square() / 2, ((x - b) / s).square() / 2
+        expected = on_made - on_data
         slips = {
-            "That part dies first: the slower one remains.": gamma / 2 + root.real,
-            "Beyond γ = 1 the root is real, and counts.": gamma / 2,
-            "The sign is wrong: the distance falls, so r is not negative.": -expected,
-            "Only the real part makes it fall, not the absolute value.": abs(root - gamma / 2),
-            "That is how fast it swings.": root.imag,
-            "The root of a negative number is imaginary: it has no real part.": gamma / 2 - abs(root),
-            "That is the rate of the squared distance.": 2 * expected,
-            "That is the factor by which it falls; its rate is asked.": math.exp(-expected),
-        }
-        yield Case(f"γ = {gamma}", real(asked(answer, gamma)), expected, 1e-3, hint, telling(slips, expected))
-
-
-@grader("ex:gan-w1")
-def _w1(answer: Callable[[Tensor, Tensor], object]) -> Iterator[Case]:
-    hint = "Look at two neighbours among all the points: how much earth must pass between them, and how far?"
-    for question, x, y in (
-        ("5 and 3 points", normal(1, 5), 2 + 3 * normal(11, 3)),
-        ("6 and 6 points", 2 * normal(2, 6), normal(12, 6)),
-        ("8 and 5 whole numbers", (3 * uniform(3, 8)).floor(), (5 * uniform(13, 5)).floor()),
-        ("1 and 4 points", normal(4, 1), normal(14, 4)),
-        ("equal shares", torch.tensor([1, 0, 0], **EXACT), torch.tensor([0, 1, 0, 0, 1, 0], **EXACT)),
-    ):
-        n, m = len(x), len(y)
-        way = (x.repeat_interleave(m).sort().values - y.repeat_interleave(n).sort().values).abs()
-        expected, few = way.mean(), min(n, m)
-        edges = torch.cat([x, y]).sort().values
-        pairs = (x.sort().values[:few] - y.sort().values[:few]).abs()
-        more = ((x[:, None] <= edges).sum(0) - (y[:, None] <= edges).sum(0)).abs()
-        counted = (more[:-1] * edges.diff()).sum()
-        between = (x[:, None] - y).abs()
-        slips = {
-            "Pairs of single points leave some behind: split their weights.": pairs.mean(),
-            "Sort first: the order in a sample means nothing.": (x[:few] - y[:few]).abs().mean(),
-            "That is the distance of the means: earth must not cancel.": (x.mean() - y.mean()).abs(),
-            "Take absolute values before you add up: earth must not cancel.": -(x.mean() - y.mean()).abs(),
-            "That is the mean over all pairs; the cheapest plan is asked.": between.mean(),
-            "Each point goes to its nearest: then some get too much.": between.min(1).values.mean(),
-            "Each sample has total weight 1: divide its counts by its size.": counted,
-            "That is the mean of the squares.": way.square().mean(),
-            "That is the root of the mean square.": way.square().mean().sqrt(),
+            "The sign is wrong: f is high where data are.": -expected,
+            "That is the best judge D: the critic is asked.": torch.sigmoid(expected),
+            "That is the ratio of the densities; its logarithm is asked.": expected.exp(),
+            "A normal log-density has a factor of one half.": 2 * expected,
+            "The variance is s², not s.": s * expected,
+            "The deviation counts too.": s**2 * expected,
+            "The squares of x cancel, those of the means do not.": (a - b) * x / s**2,
+            "f is 0 half-way between both means.": (a - b) * (x - a) / s**2,
         }
         yield Case(
-            question, asked(answer, x.clone(), y.clone()), expected, 1e-5, hint, telling(slips, expected)
+            f"a = {a:g}, b = {b:g}, s = {s:g}",
+            asked(answer, x.clone(), a, b, s),
+            expected,
+            1e-4,
+            hint="Which two densities does the best critic compare, and how?",
+            slips=telling(slips, expected),
         )
 
 
-@grader("ex:gan-penalty")
-def _penalty(answer: Callable[..., object]) -> Iterator[Case]:
-    for seed, B, steep in ((1, 6, 1.0), (2, 4, 0.2), (3, 1, 2.0)):
-        real, fake, u = normal(seed, B, 3), 0.5 + normal(seed + 10, B, 3), uniform(seed, B, 1)
-        critic = _critic(steep)
-        slopes = _gradient(critic, u * real + (1 - u) * fake)
-        length = slopes.norm(dim=1)
-        expected = _off(length)
-        exchanged, at_data, at_samples = (
-            _off(_gradient(critic, x).norm(dim=1)) for x in (u * fake + (1 - u) * real, real, fake)
-        )
+@grader("ex:gan-labels")
+def _labels(answer: Callable[[Tensor, Tensor, float, float], object]) -> Iterator[Case]:
+    for seed, (a, b) in enumerate(((1.0, 0.0), (1.0, -1.0), (0.9, 0.2), (-2.0, 3.0)), start=1):
+        p, q = uniform(seed, 6), uniform(seed + 10, 6)
+        p[0] = q[1] = 0.0
+        expected = (p * a + q * b) / (p + q)
         slips = {
-            "u belongs to the real example, 1 − u to the sample.": exchanged,
-            "Those are slopes at the data, not between data and samples.": at_data,
-            "Those are slopes at the samples, not between data and samples.": at_samples,
-            "The penalty is on the distance of the length from 1.": length.square().mean(),
-            "Slopes below 1 are punished too.": (length - 1).clamp(min=0).square().mean(),
-            "Take the root: the length, not its square, is compared with 1.": _off(length.square()),
-            "That is the mean distance from 1; its square is asked.": (length - 1).abs().mean(),
-            "First the square, then the mean.": _off(length.mean()),
-            "Each example has a gradient of its own, a row, with its own length.": _off(slopes.norm()),
-            "One length for each example: sum over the features.": _off(slopes.norm(dim=0)),
-            "The length is that of the whole gradient, not of its entries.": _off(slopes.abs()),
-            "Differentiate the sum: the mean makes every slope B times too small.": _off(length / B),
-            "Average over the batch, do not add up.": (length - 1).square().sum(),
-            "Average over the batch: one number, please.": (length - 1).square(),
+            "The labels are exchanged: a belongs to the data.": (p * b + q * a) / (p + q),
+            "Divide by how much of both there is.": p * a + q * b,
+            "The labels are not used.": p / (p + q),
+            "Both labels count as much as their densities, not equally.": (p * 0 + a + b) / 2,
+            "b is on the made ones alone: a difference of labels is something else.": (p * a - q * b)
+            / (p + q),
+            "Squared error asks for a mean; the more frequent label is something else.": torch.where(
+                p > q, a, b
+            ),
         }
-        given = (critic, real.clone(), fake.clone(), u.clone())
-        hint = "The gradient is taken in the points between data and samples, one for each example."
-        yield Case(f"a batch of {B}", asked(answer, *given), expected, 1e-4, hint, telling(slips, expected))
-    steep = torch.tensor(1.5, **EXACT, requires_grad=True)
-    length = steep.detach() * _gradient(_critic(1.0), u * real + (1 - u) * fake).norm(dim=1)
-
-    def learnt() -> Tensor:
-        return torch.autograd.grad(answer(_critic(steep), real.clone(), fake.clone(), u.clone()), steep)[0]
-
-    slope = (2 * (length - 1) * length / steep.detach()).mean()
-    hint = "Let the penalty be differentiated again, in the critic's parameters."
-    yield Case("its slope in a parameter of the critic", learnt, slope, 1e-4, hint)
-
-
-def _critic(steep: float | Tensor) -> Callable[[Tensor], Tensor]:
-    """A smooth critic of points in three dimensions, (B, 3) → (B,)."""
-
-    def critic(x: Tensor) -> Tensor:
-        a, b, c = x.unbind(-1)
-        return steep * (torch.sin(a - 2 * b) + 0.3 * c**2 + 0.5 * a * c)
-
-    return critic
-
-
-def _gradient(critic: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
-    x = x.detach().requires_grad_()
-    return torch.autograd.grad(critic(x).sum(), x)[0]
-
-
-def _off(length: Tensor) -> Tensor:
-    return (length - 1).square().mean()
+        yield Case(
+            f"labels {a:g} and {b:g}",
+            asked(answer, p.clone(), q.clone(), a, b),
+            expected,
+            1e-4,
+            hint="Where is p (f − a)² + q (f − b)² lowest? Differentiate by f.",
+            slips=telling(slips, expected),
+        )
