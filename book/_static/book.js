@@ -123,6 +123,17 @@ function reachScrollers() {
   }
 }
 
+// The theme restores where the sidebar stood, even if the page that is open now lies outside it.
+function showPlace() {
+  const sidebar = document.querySelector(".bd-sidebar-primary");
+  const place = sidebar?.querySelector("nav.bd-links .current > a");
+  if (!place?.offsetParent) return;
+  const [box, line] = [sidebar.getBoundingClientRect(), place.getBoundingClientRect()];
+  if (line.top < box.top || line.bottom > Math.min(box.bottom, window.innerHeight)) {
+    sidebar.scrollTop += line.top - box.top - sidebar.clientHeight / 3;
+  }
+}
+
 document.addEventListener("DOMContentLoaded", () => {
   answerMathJax2();
   tendFigures();
@@ -131,5 +142,6 @@ document.addEventListener("DOMContentLoaded", () => {
 });
 window.addEventListener("load", () => (window.MathJax?.startup?.promise ?? Promise.resolve()).then(reachScrollers));
 window.addEventListener("load", openFold);
+window.addEventListener("load", showPlace);
 window.addEventListener("hashchange", openFold);
 document.addEventListener("toggle", reachScrollers, true);
