@@ -123,14 +123,15 @@ function reachScrollers() {
   }
 }
 
-// The theme restores where the sidebar stood, even if the page that is open now lies outside it.
+// The theme restores where the sidebar stood, even if the page that is open now lies outside it. On a phone the sidebar
+// is a dialog that starts at its top.
 function showPlace() {
-  const sidebar = document.querySelector(".bd-sidebar-primary");
-  const place = sidebar?.querySelector("nav.bd-links .current > a");
+  const place = document.querySelector("nav.bd-links .current > a");
+  const box = place?.closest("dialog, .bd-sidebar-primary");
   if (!place?.offsetParent) return;
-  const [box, line] = [sidebar.getBoundingClientRect(), place.getBoundingClientRect()];
-  if (line.top < box.top || line.bottom > Math.min(box.bottom, window.innerHeight)) {
-    sidebar.scrollTop += line.top - box.top - sidebar.clientHeight / 3;
+  const [outer, line] = [box.getBoundingClientRect(), place.getBoundingClientRect()];
+  if (line.top < Math.max(outer.top, 0) || line.bottom > Math.min(outer.bottom, window.innerHeight)) {
+    box.scrollTop += line.top - outer.top - box.clientHeight / 3;
   }
 }
 
@@ -143,5 +144,6 @@ document.addEventListener("DOMContentLoaded", () => {
 window.addEventListener("load", () => (window.MathJax?.startup?.promise ?? Promise.resolve()).then(reachScrollers));
 window.addEventListener("load", openFold);
 window.addEventListener("load", showPlace);
+document.addEventListener("click", ({ target }) => target.closest(".primary-toggle") && setTimeout(showPlace), true);
 window.addEventListener("hashchange", openFold);
 document.addEventListener("toggle", reachScrollers, true);
