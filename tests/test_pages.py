@@ -434,6 +434,22 @@ def test_the_top_leads_to_the_front_page(visit):
 
 
 @pytest.mark.browser
+@pytest.mark.parametrize("width", [1300, 390])
+def test_the_sidebar_shows_the_page_that_is_open(visit, report, width):
+    page = visit(f"{LESSONS[-1]}.html", "desktop")
+    report.ask(complete, page)  # a request that is cut off would count as failed
+    page.set_viewport_size({"width": width, "height": 400})
+    page.reload(wait_until="load")  # the theme remembers that the sidebar stood at its top
+    if width < 960:
+        page.locator("button.primary-toggle").click()
+    page.wait_for_function(
+        """() => { const line = document.querySelector('nav.bd-links .current > a').getBoundingClientRect();
+                   return line.height > 0 && line.top >= 0 && line.bottom <= innerHeight; }"""
+    )
+    assert not report.complaints, str(report)
+
+
+@pytest.mark.browser
 def test_search_finds_the_lesson(visit, report):
     page = visit(f"{PAGES[0]}.html", "desktop")
     page.keyboard.press("Control+k")

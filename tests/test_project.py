@@ -269,6 +269,101 @@ def test_the_readme_lists_every_target():
     assert [rule for rule in rules if f"`make {rule}" not in readme and rule != "help"] == []
 
 
+# The map of the front page and the table of contents ---------------------------------------------------------
+
+
+def parts_of_toc(text):
+    """The parts between "Start here" and "Reference" with their lessons; a comment keeps an empty part's place."""
+    parts = []
+    for line in text.splitlines():
+        if caption := re.match(r'  (?:# )?- caption: "?([^"]+)"?$', line):
+            parts.append((caption[1], []))
+        elif lesson := re.match(r"      - file: notebooks/(\w+)$", line):
+            parts[-1][1].append(lesson[1])
+    names = [name for name, _ in parts]
+    return parts[names.index("Start here") + 1 : names.index("Reference")]
+
+
+def cards_of_map(text):
+    """The cards of the map: the name, its lessons with their seconds, its planned ones."""
+    cards = []
+    for name, body in re.findall(r"^:::\{card\} (.+)\n((?:(?!:::).*\n)*):::$", text, flags=re.M):
+        lines = re.findall(r"^- (.*)$", body, flags=re.M)
+        stand = [re.fullmatch(r"\[.+\]\(\.\./notebooks/(\w+)\.ipynb\) \{.+\}`(\d+) s`", x) for x in lines]
+        planned = [re.fullmatch(r"\*\*.+\*\* \{.+\}`planned`", x) for x in lines]
+        odd = [x for x, a, b in zip(lines, stand, planned, strict=True) if not a and not b]
+        cards.append((name, [a.groups() for a in stand if a], sum(map(bool, planned)), odd))
+    return cards
+
+
+def map_complaints(toc, front, seconds):
+    """What the map of the front page says otherwise than the table of contents and the lessons themselves."""
+    parts, cards = parts_of_toc(toc), cards_of_map(front)
+    if [name for name, _ in parts] != [name for name, *_ in cards]:
+        return ["the map has other parts than _toc.yml, or another order"]
+    said = []
+    for (name, lessons), (_, shown, planned, odd) in zip(parts, cards, strict=True):
+        said += [
+            f"{name}: a line is neither a lesson with its time nor a planned one: {line}" for line in odd
+        ]
+        if lessons != [lesson for lesson, _ in shown]:
+            said.append(f"{name}: the map has other lessons than _toc.yml, or another order")
+        if not lessons and not planned:
+            said.append(f"{name}: the map shows neither a lesson nor a planned one")
+        said += [
+            f"{lesson}: the map says {time} s" for lesson, time in shown if seconds.get(lesson) != int(time)
+        ]
+    return said
+
+
+def test_the_map_shows_the_table_of_contents():
+    toc, front = ((ROOT / name).read_text(encoding="utf-8") for name in ("_toc.yml", "book/index.md"))
+    stated = re.compile(r"\*\*Time\*\*: .*the cells run in about (\d+) s\.")
+    lessons = {path.stem: path.read_text(encoding="utf-8") for path in (ROOT / "notebooks").glob("*.ipynb")}
+    seconds = {name: int(stated.search(text)[1]) for name, text in lessons.items()}
+    assert map_complaints(toc, front, seconds) == []
+    assert {lesson for _, part in parts_of_toc(toc) for lesson in part} == set(lessons)
+
+
+TOC = """\
+  - caption: Start here
+  - caption: "One: a"
+    chapters:
+      - file: notebooks/a
+      - file: notebooks/b
+  # - caption: Two
+  - caption: Reference
+"""
+MAP = """\
+:::{card} One: a
+- [A](../notebooks/a.ipynb) {bdg-success-line}`3 s`
+  *about a*
+- [B](../notebooks/b.ipynb) {bdg-success-line}`4 s`
+:::
+
+:::{card} Two
+- **C** {bdg-secondary-line}`planned`
+:::
+"""
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "word"),
+    [
+        ("One: a", "One", "other parts"),
+        (MAP, MAP[MAP.index(":::{card} Two") :] + MAP[: MAP.index(":::{card} Two")], "other parts"),
+        ("/a.ipynb", "/c.ipynb", "other lessons"),
+        ("- [A](../notebooks/a.ipynb) {bdg-success-line}`3 s`\n", "", "other lessons"),
+        ("`4 s`", "`40 s`", "b: the map says 40 s"),
+        (" {bdg-success-line}`4 s`", "", "neither a lesson with its time"),
+        ("- **C** {bdg-secondary-line}`planned`\n", "", "nor a planned one"),
+    ],
+)
+def test_a_map_that_disagrees_is_noticed(old, new, word):
+    assert map_complaints(TOC, MAP, {"a": 3, "b": 4}) == []
+    assert any(word in said for said in map_complaints(TOC, MAP.replace(old, new), {"a": 3, "b": 4}))
+
+
 # scripts/build.py --------------------------------------------------------------------------------------------
 
 

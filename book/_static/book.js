@@ -123,6 +123,18 @@ function reachScrollers() {
   }
 }
 
+// The theme restores where the sidebar stood, even if the page that is open now lies outside it. On a phone the sidebar
+// is a dialog that starts at its top.
+function showPlace() {
+  const place = document.querySelector("nav.bd-links .current > a");
+  const box = place?.closest("dialog, .bd-sidebar-primary");
+  if (!place?.offsetParent) return;
+  const [outer, line] = [box.getBoundingClientRect(), place.getBoundingClientRect()];
+  if (line.top < Math.max(outer.top, 0) || line.bottom > Math.min(outer.bottom, window.innerHeight)) {
+    box.scrollTop += line.top - outer.top - box.clientHeight / 3;
+  }
+}
+
 document.addEventListener("DOMContentLoaded", () => {
   answerMathJax2();
   tendFigures();
@@ -131,5 +143,7 @@ document.addEventListener("DOMContentLoaded", () => {
 });
 window.addEventListener("load", () => (window.MathJax?.startup?.promise ?? Promise.resolve()).then(reachScrollers));
 window.addEventListener("load", openFold);
+window.addEventListener("load", showPlace);
+document.addEventListener("click", ({ target }) => target.closest(".primary-toggle") && setTimeout(showPlace), true);
 window.addEventListener("hashchange", openFold);
 document.addEventListener("toggle", reachScrollers, true);
