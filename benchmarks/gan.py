@@ -40,7 +40,7 @@ RECIPES: dict[str, tuple[str, str, float]] = {
     "non-saturating, anywhere": ("non-saturating", "anywhere", 0.3),
     "DRAGAN": ("non-saturating", "dragan", 0.3),
     "least squares": ("least-squares", "none", 0.0),
-    "least squares, R1": ("least-squares", "r1", 0.3),
+    "least squares, R1": ("least-squares", "r1", 1.0),
     "Wasserstein, clipped": ("wasserstein", "clip", 0.1),
     "Wasserstein, slope 1": ("wasserstein", "wgan-gp", 1.0),
     "Wasserstein, slope at most 1": ("wasserstein", "wgan-lp", 1.0),

@@ -13,6 +13,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import torch
 from cycler import cycler
+from IPython.display import display
 from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
@@ -329,6 +330,24 @@ def images(sheet: Tensor, columns: int = 8, levels: int = 16, rows: Sequence[str
     for ax in figure.axes:
         ax.set_axis_off()
     return figure
+
+
+def show(figure: Figure, alt: str) -> None:
+    """Show a figure with a text for readers who cannot see it, in a cell whose alt text holds numbers that were drawn.
+
+    The text travels in the metadata of the output; when the notebook is stored it becomes the alt text of the page.
+
+    Args:
+        figure: it is shown once and closed.
+        alt: what is seen, in words, with numbers of the values that are drawn.
+
+    Raises:
+        ValueError: alt says nothing.
+    """
+    if not isinstance(alt, str) or not alt.strip():
+        raise ValueError(f"alt must say what is seen, got {alt!r}")
+    display(figure, metadata={"image/png": {"alt": alt}})
+    plt.close(figure)
 
 
 def _plane(ax: Axes) -> Axes:

@@ -135,6 +135,15 @@ def _renamed(text: str, names: dict[str, str]) -> str:
     return re.sub("|".join(map(re.escape, names)), lambda match: names[match[0]], text)
 
 
+def keep_alt_texts(nb: NotebookNode) -> None:
+    """Let the page have the alt text that the code wrote for its figure, in place of the one of an earlier run."""
+    for cell in nb.cells:
+        for output in cell.get("outputs", []):
+            alt = output.get("metadata", {}).get("image/png", {}).get("alt")
+            if alt and VIEW not in output.data:
+                cell.metadata.setdefault("mystnb", NotebookNode())["image"] = NotebookNode(alt=alt)
+
+
 def forget_the_machine(nb: NotebookNode) -> None:
     """Leave out of the metadata what differs between machines and says nothing about the lesson."""
     nb.metadata["kernelspec"] = dict(KERNEL)
@@ -202,6 +211,7 @@ async def run(path: Path, url: str, threads: int, bar: tqdm) -> None:
         raise NotebookFailed(failure(path, nb, current, error), where) from error
     join_streams(nb)
     keep_displayed_widgets(nb, path.stem)
+    keep_alt_texts(nb)
     forget_the_machine(nb)
     write(nb, path)
 

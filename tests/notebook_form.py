@@ -308,7 +308,8 @@ def execution_complaints(nb: NotebookNode) -> list[str]:
 def image_complaints(nb: NotebookNode) -> list[str]:
     """Every image says in words what it shows: in outputs, in Markdown, and in the frames of widgets.
 
-    A figure's alt text stands in its cell's metadata; a slider writes that of its picture into the output's own.
+    A figure's alt text stands in its cell's metadata; a slider, and code that shows a figure with `plotting.show`, write
+    it into the output's own.
     """
     said = []
     for i, cell in code_cells(nb):
@@ -316,6 +317,8 @@ def image_complaints(nb: NotebookNode) -> list[str]:
         images = sum(any(kind.startswith("image/") for kind in kinds) for kinds in data)
         alt = cell.metadata.get("mystnb", {}).get("image", {}).get("alt", "")
         own = [output.metadata.get(PNG, {}).get("alt", "") for output in cell.outputs if "metadata" in output]
+        if alt and any(own) and alt not in own:
+            said.append(f"cell {i}: the page's alt text is not the one that its code wrote; execute the notebook")
         alt = next(filter(None, own), alt)
         if images > 1:
             said.append(f"cell {i} shows {images} images, and a cell has one alt text: one image a cell")

@@ -313,6 +313,11 @@ BREAKS = {
         "should say",
         lambda nb: find(nb, "plotting").metadata.mystnb.image.update(alt="Image of " + ALT),
     ),
+    "alt of an earlier run": (
+        "image",
+        "execute the notebook",
+        lambda nb: outputs_of("plotting")(nb).update(metadata={form.PNG: {"alt": ALT + ", or not"}}),
+    ),
     "two images": (
         "image",
         "one image a cell",

@@ -422,3 +422,19 @@ def test_heat_map_wants_one_pattern_and_direction_a_column(more):
     with pytest.raises(ValueError, match="^values must have shape"):
         plotting.heat_map(ax, torch.zeros(3, 2), ["a", "b"], ["x", "y"])
     plt.close(figure)
+
+
+def test_show_writes_the_alt_text_into_the_output_and_closes(monkeypatch):
+    shown = []
+    monkeypatch.setattr(plotting, "display", lambda *things, **options: shown.append((things, options)))
+    figure = plt.figure()
+    plotting.show(figure, "Three dots in a row.")
+    assert shown == [((figure,), {"metadata": {"image/png": {"alt": "Three dots in a row."}}})]
+    assert not plt.fignum_exists(figure.number)
+
+
+@pytest.mark.parametrize("alt", ["", "  ", None, 3])
+def test_show_wants_words(alt):
+    with pytest.raises(ValueError, match="^alt must"):
+        plotting.show(plt.figure(), alt)
+    plt.close("all")
