@@ -318,7 +318,9 @@ def image_complaints(nb: NotebookNode) -> list[str]:
         alt = cell.metadata.get("mystnb", {}).get("image", {}).get("alt", "")
         own = [output.metadata.get(PNG, {}).get("alt", "") for output in cell.outputs if "metadata" in output]
         if alt and any(own) and alt not in own:
-            said.append(f"cell {i}: the page's alt text is not the one that its code wrote; execute the notebook")
+            said.append(
+                f"cell {i}: the page's alt text is not the one that its code wrote; execute the notebook"
+            )
         alt = next(filter(None, own), alt)
         if images > 1:
             said.append(f"cell {i} shows {images} images, and a cell has one alt text: one image a cell")
