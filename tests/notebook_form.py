@@ -308,8 +308,8 @@ def execution_complaints(nb: NotebookNode) -> list[str]:
 def image_complaints(nb: NotebookNode) -> list[str]:
     """Every image says in words what it shows: in outputs, in Markdown, and in the frames of widgets.
 
-    A figure's alt text stands in its cell's metadata; a slider, and code that shows a figure with `plotting.show`, write
-    it into the output's own.
+    A figure's alt text stands in its cell's metadata; a slider, and a cell that ends in `plotting.show`, write it into
+    the output's own.
     """
     said = []
     for i, cell in code_cells(nb):

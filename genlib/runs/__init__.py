@@ -22,18 +22,24 @@ def load(name: str) -> list[dict[str, str | float]]:
     Raises:
         ValueError: there is no such table.
     """
-    path = FOLDER / f"{name}.csv"
-    if not path.is_file():
-        known = sorted(path.stem for path in FOLDER.glob("*.csv"))
+    known = sorted(path.stem for path in FOLDER.glob("*.csv"))
+    if name not in known:
         raise ValueError(f"name must be one of {', '.join(known)}, got {name!r}")
+    path = FOLDER / f"{name}.csv"
     with path.open(encoding="utf-8", newline="") as file:
         lines = (line for line in file if not line.startswith("#"))
         return [{key: _number(value) for key, value in row.items()} for row in csv.DictReader(lines)]
 
 
 def save(path: Path, rows: Iterable[Mapping[str, str | float]], made_by: str) -> None:
-    """Write rows of one form, after a comment that says what made them."""
+    """Write rows of one form, after a comment that says what made them.
+
+    Raises:
+        ValueError: there are no rows.
+    """
     rows = list(rows)
+    if not rows:
+        raise ValueError("rows must hold at least one row")
     with path.open("w", encoding="utf-8", newline="") as file:
         file.write(f"# {made_by}\n")
         writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
