@@ -55,7 +55,7 @@ def timed(command: list[str], **options) -> tuple[str, float]:
 
 def one_core() -> dict:
     """Options of a process that may use a single core."""
-    options = {"env": execute.kernel_environment(threads=1)}
+    options = {"env": execute.kernel_environment()}
     if hasattr(os, "sched_setaffinity"):
         core = min(os.sched_getaffinity(0))
         options["preexec_fn"] = lambda: os.sched_setaffinity(0, {core})

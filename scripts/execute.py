@@ -163,7 +163,7 @@ def write(nb: NotebookNode, path: Path) -> None:
         raise
 
 
-async def run(path: Path, url: str, threads: int, bar: tqdm) -> None:
+async def run(path: Path, url: str, bar: tqdm) -> None:
     """Run one notebook and store it.
 
     Raises:
@@ -203,7 +203,7 @@ async def run(path: Path, url: str, threads: int, bar: tqdm) -> None:
         on_cell_executed=finished,
     )
     try:
-        await client.async_execute(env=kernel_environment(threads))
+        await client.async_execute(env=kernel_environment())
     except Exception as error:
         if asyncio.current_task().cancelling():  # Ctrl-C, and not the notebook, ended the kernel
             raise asyncio.CancelledError from error
@@ -216,10 +216,10 @@ async def run(path: Path, url: str, threads: int, bar: tqdm) -> None:
     write(nb, path)
 
 
-def kernel_environment(threads: int) -> dict[str, str]:
-    """The environment of a kernel that shares the cores with others."""
+def kernel_environment() -> dict[str, str]:
+    """The environment of a kernel that keeps to one core: on others that are busy, more threads wait for each other."""
     limits = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
-    return {**os.environ, **dict.fromkeys(limits, str(threads))}
+    return {**os.environ, **dict.fromkeys(limits, "1")}
 
 
 def failure(path: Path, nb: NotebookNode, index: int, error: Exception) -> str:
@@ -256,7 +256,6 @@ class Result(NamedTuple):
 
 async def run_all(paths: list[Path], url: str, workers: int) -> list[Result]:
     """Run the notebooks, `workers` at a time, and return what became of each."""
-    threads = max(1, (os.cpu_count() or 1) // workers)
     free = asyncio.Semaphore(workers)
     with tqdm(total=sum(map(cells_to_run, paths)), unit="cell", desc="executing", dynamic_ncols=True) as bar:
 
@@ -264,7 +263,7 @@ async def run_all(paths: list[Path], url: str, workers: int) -> list[Result]:
             async with free:
                 start = time.perf_counter()
                 try:
-                    await run(path, url, threads, bar)
+                    await run(path, url, bar)
                 except NotebookFailed as error:
                     bar.write(f"\n{error}\n", file=sys.stderr)
                     return Result(path, time.perf_counter() - start, error.where)

@@ -190,9 +190,9 @@ def test_no_repository_is_an_empty_address(tmp_path, text):
     assert execute.repository_url(tmp_path / "_config.yml") == ""
 
 
-def test_kernels_share_the_cores(monkeypatch):
+def test_a_kernel_keeps_to_one_core(monkeypatch):
     monkeypatch.setenv("OMP_NUM_THREADS", "64")
-    assert execute.kernel_environment(2)["OMP_NUM_THREADS"] == "2"
+    assert execute.kernel_environment()["OMP_NUM_THREADS"] == "1"
 
 
 # Trials, which store nothing ---------------------------------------------------------------------------------
