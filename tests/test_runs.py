@@ -32,7 +32,7 @@ def test_what_is_saved_is_loaded(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("name", ["", "other", "../runs/ring_games", None])
 def test_unknown_tables_are_refused(name):
-    with pytest.raises(ValueError, match=r"^name must be one of .*ring_games.*, got "):
+    with pytest.raises(ValueError, match=r"^name must be one of ring_films, ring_games, got "):
         runs.load(name)
 
 
@@ -50,6 +50,16 @@ def test_the_games_on_the_ring_are_those_of_the_plan(bench):
         assert 0 <= row["modes"] <= 8
         assert 0 <= row["good"] <= 1
         assert row["kl"] >= 0
+
+
+def test_the_films_are_twelve_starts_for_each_weight():
+    rows = runs.load("ring_films")
+    assert [(row["weight"], row["seed"]) for row in rows] == [
+        (weight, seed) for weight in (0, 1, 3, 10) for seed in range(200, 212)
+    ]
+    assert {(row["recipe"], row["momentum"], row["rate"]) for row in rows} == {
+        ("non-saturating, R1", 0.9, 3e-3)
+    }
 
 
 def test_a_game_is_judged_at_every_moment_and_by_its_worst(bench, monkeypatch):
