@@ -42,6 +42,13 @@ def not_negative(name: str, value: object) -> Tensor | float:
     return value
 
 
+def finite(name: str, value: object) -> float:
+    """Return `value` as a finite float."""
+    if isinstance(value, bool) or not isinstance(value, numbers.Real) or not math.isfinite(value):
+        raise ValueError(f"{name} must be a finite number, got {value!r}")
+    return float(value)
+
+
 def share(name: str, value: object) -> float:
     """Return `value` as a float from 0 to 1, 1 excluded."""
     number = float(not_negative(name, value))

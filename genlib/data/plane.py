@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import numbers
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 
@@ -292,9 +291,7 @@ class Pinwheel(PlanarSource):
     ) -> None:
         self.blades = require.whole_number("blades", blades)
         self.spread = (require.positive("along", along), require.positive("across", across))
-        if isinstance(twist, bool) or not isinstance(twist, numbers.Real) or not math.isfinite(twist):
-            raise ValueError(f"twist must be a finite number, got {twist!r}")
-        self.twist = float(twist)
+        self.twist = require.finite("twist", twist)
         self._like = torch.empty(0, device=device, dtype=dtype)
         self.detail = min(self.spread)
         reach = 2 + 8 * max(self.spread)

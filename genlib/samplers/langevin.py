@@ -1,8 +1,4 @@
-r"""What draws from a score or a log-density, step by step: Langevin dynamics, plain, adjusted and annealed.
-
-A score is a function of a batch, (B, *E) → (B, *E): the gradient of log p(x) in x. A score with a noise level is a
-function of a batch and a level σ above 0: the score of the data after normal noise of deviation σ was added.
-"""
+r"""Langevin dynamics: plain, adjusted and annealed."""
 
 from __future__ import annotations
 
@@ -15,8 +11,8 @@ from torch import Tensor
 from genlib import _arguments as require
 from genlib._random import normal, uniform
 from genlib._shapes import column, squared
+from genlib.samplers._slopes import LogProb, Score, finite, value_and_slope
 
-Score = Callable[[Tensor], Tensor]
 NoisyScore = Callable[[Tensor, float], Tensor]
 Hold = Callable[[Tensor, float], Tensor]
 
@@ -53,14 +49,14 @@ def langevin(
         require.positive("step", step),
     )
     for k in range(1, steps + 1):
-        x = _move(x, _finite(score(x), x, f"step {k} of {steps}"), step, generator)
+        x = _move(x, finite(score(x), x, f"step {k} of {steps}"), step, generator)
         if after is not None:
             after(k, x)
     return x
 
 
 def mala(
-    log_prob: Callable[[Tensor], Tensor],
+    log_prob: LogProb,
     x: Tensor,
     steps: int,
     step: float,
@@ -93,11 +89,11 @@ def mala(
         require.positive("step", step),
     )
     accepted = 0.0
-    here = _value_and_slope(log_prob, x, f"step 1 of {steps}")
+    here = value_and_slope(log_prob, x, f"step 1 of {steps}")
     for k in range(1, steps + 1):
         with torch.no_grad():
             y = _move(x, here[1], step, generator)
-        there = _value_and_slope(log_prob, y, f"step {k} of {steps}")
+        there = value_and_slope(log_prob, y, f"step {k} of {steps}")
         way = _log_step(y, x, here[1], step)  # log-density of the way there, up to a constant
         back = _log_step(x, y, there[1], step)
         accept = uniform(here[0].shape, here[0], generator).log() < there[0] + back - here[0] - way  # (B,)
@@ -151,12 +147,12 @@ def annealed_langevin(
     for i, sigma in enumerate(levels, 1):
         level = f"level {i} of {len(levels)} (σ = {sigma:.4g})"
         for k in range(1, steps + 1):
-            s = _finite(score(x, sigma), x, f"step {k} of {steps} at {level}")
+            s = finite(score(x, sigma), x, f"step {k} of {steps} at {level}")
             x = _move(x, s, step * sigma**2, generator)
             x = x if hold is None else require.same_shape("hold", hold(x, sigma), x)
         if after is not None:
             after(i, x)
-    x = x + sigma**2 * _finite(score(x, sigma), x, f"the end of {level}")
+    x = x + sigma**2 * finite(score(x, sigma), x, f"the end of {level}")
     x = x if hold is None else require.same_shape("hold", hold(x, 0.0), x)
     if after is not None:
         after(len(levels) + 1, x)
@@ -190,22 +186,3 @@ def _move(x: Tensor, s: Tensor, step: float, generator: torch.Generator | None) 
 def _log_step(y: Tensor, x: Tensor, s: Tensor, step: float) -> Tensor:
     """Log-density of the step from x to y, up to a constant, (B,)."""
     return -squared(y - x - step * s) / (4 * step)
-
-
-def _value_and_slope(log_prob: Callable[[Tensor], Tensor], x: Tensor, when: str) -> tuple[Tensor, Tensor]:
-    with torch.enable_grad():
-        x = x.detach().requires_grad_()
-        value = log_prob(x)
-        if not isinstance(value, Tensor) or value.shape != (len(x),):
-            got = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
-            raise ValueError(f"log_prob must return shape ({len(x)},), got {got}")
-        (slope,) = torch.autograd.grad(value.sum(), x)
-    if torch.isnan(value).any():
-        raise RuntimeError(f"the log-density is not a number at {when}")
-    return value.detach(), _finite(slope, x, when)
-
-
-def _finite(s: Tensor, x: Tensor, when: str) -> Tensor:
-    if not torch.isfinite(require.same_shape("score", s, x)).all():
-        raise RuntimeError(f"the score is not finite at {when}")
-    return s
