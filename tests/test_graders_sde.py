@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from scipy import integrate, linalg
+from scipy import integrate
 from torch.distributions import Normal
 
 from genlib import checks
@@ -121,7 +121,7 @@ REFERENCES = [
 LESSON = [
     ("ex:fp-square", lambda y, k, g: g**2 - 2 * k * y),
     ("ex:fp-median", lambda x0, mu, sigma, t: x0 * math.exp((mu - sigma**2 / 2) * t)),
-    ("ex:fp-median", lambda x0, mu, sigma, t: np.exp(np.log(x0) + (mu - sigma**2 / 2) * t)),
+    ("ex:fp-median", lambda x0, mu, sigma, t: math.exp(math.log(x0) + (mu - sigma**2 / 2) * t)),
     ("ex:fp-wall", lesson_flux),
     ("ex:fp-wall", tensor_flux),
     ("ex:fp-rest", lesson_rest),
@@ -277,7 +277,7 @@ def B(w):
 
 
 def with_w(w):
-    return lambda l, r, f, D, h: D / h * (B(-w(f, D, h)) * l - B(w(f, D, h)) * r)
+    return lambda p, q, f, D, h: D / h * (B(-w(f, D, h)) * p - B(w(f, D, h)) * q)
 
 
 def pulled(variance, f=lambda x: x, squared=2.0):
@@ -321,19 +321,19 @@ SLIPS = [
     ("ex:fp-median", lambda x0, mu, s, t: x0 + x0 * (mu - s**2 / 2) * t, "compound"),
     ("ex:fp-median", lambda x0, mu, s, t: median(x0, mu, s, 1.0), "one unit"),
     ("ex:fp-median", lambda x0, mu, s, t: median(x0, mu, s, t) * math.exp(s * t**0.5), "typical kick"),
-    ("ex:fp-wall", lambda l, r, f, D, h: f * (l + r) / 2 - D * (r - l) / h, "obvious guess"),
-    ("ex:fp-wall", lambda l, r, f, D, h: f * (l if f > 0 else r) - D * (r - l) / h, "wind"),
+    ("ex:fp-wall", lambda p, q, f, D, h: f * (p + q) / 2 - D * (q - p) / h, "obvious guess"),
+    ("ex:fp-wall", lambda p, q, f, D, h: f * (p if f > 0 else q) - D * (q - p) / h, "wind"),
     ("ex:fp-wall", crossed(B, lambda w: -B(-w)), "signs of w"),
-    ("ex:fp-wall", lambda l, r, f, D, h: lesson_flux(r, l, -f, D, h), "to the right: the sign"),
+    ("ex:fp-wall", lambda p, q, f, D, h: lesson_flux(q, p, -f, D, h), "to the right: the sign"),
     ("ex:fp-wall", crossed(lambda w: B(-w), lambda w: -B(w), lambda D, h: 1 / h), "u is not"),
     ("ex:fp-wall", crossed(lambda w: B(-w), lambda w: -B(w), lambda D, h: D), "Divide by the width."),
     ("ex:fp-wall", crossed(lambda w: B(-w), lambda w: -B(w), lambda D, h: D / h**2), "once only"),
     ("ex:fp-wall", with_w(lambda f, D, h: f * h), "v is not the drift"),
     ("ex:fp-wall", with_w(lambda f, D, h: f / D), "v times the width"),
-    ("ex:fp-wall", lambda l, r, f, D, h: D * (l - r) / h, "without any drift"),
-    ("ex:fp-wall", lambda l, r, f, D, h: f * (l + r) / 2, "drift alone"),
+    ("ex:fp-wall", lambda p, q, f, D, h: D * (p - q) / h, "without any drift"),
+    ("ex:fp-wall", lambda p, q, f, D, h: f * (p + q) / 2, "drift alone"),
     ("ex:fp-wall", crossed(lambda w: B(-w), B), "difference"),
-    ("ex:fp-wall", lambda l, r, f, D, h: lesson_flux(l, 0.0, f, D, h), "comes back"),
+    ("ex:fp-wall", lambda p, q, f, D, h: lesson_flux(p, 0.0, f, D, h), "comes back"),
     ("ex:fp-wall", crossed(B, lambda w: -B(w)), "same factor"),
     ("ex:fp-rest", law(front=torch.ones_like), "in front of it"),
     ("ex:fp-rest", law(front=torch.rsqrt), "Stratonovich"),
@@ -368,6 +368,7 @@ SLIPS = [
     ("ex:fp-swing", lambda k, c: 1 / slowest(k, c), "inverse"),
     ("ex:fp-kramers", lambda a, b, T: rate(a, b, 1.0), "divided by the temperature"),
     ("ex:fp-kramers", lambda a, b, T: rate(a, b, T / 2), "lower than one of them"),
+    ("ex:fp-kramers", lambda a, b, T: rate(a, b, T / 3), "opposite signs"),
     ("ex:fp-kramers", lambda a, b, T: math.sqrt(20) * b / 2 / math.pi * math.exp(-(b**2) / 4 / a / T), "slope is zero"),
     ("ex:fp-kramers", lambda a, b, T: rate(a, b, -T), "seldom"),
     ("ex:fp-kramers", lambda a, b, T: rate(a, b, 2 * T), "not divided by 2T"),

@@ -1,5 +1,6 @@
 """Wrong answers of a common kind are refused by every exercise, with a hint that does not tell the right one."""
 
+import cmath
 import itertools
 import math
 import re
@@ -13,6 +14,8 @@ from test_graders_gan_practice import ANSWERS as OF_PRACTICE
 from test_graders_gan_practice import lesson_balance, precision, reach, rests
 from test_graders_score import LESSON as OF_SCORES
 from test_graders_scorecard import FAST as OF_THE_CARD
+from test_graders_sde import LESSON as OF_CROWDS
+from test_graders_sde import lesson_flux, lesson_rate, lesson_rest, lesson_slowest
 from torch.distributions import Normal
 
 from genlib import checks
@@ -197,7 +200,7 @@ RIGHT = [
     *(("ex:vae-effective", effective), ("ex:vad-tilt", tilted), ("ex:vad-holes", 15 - math.log(350))),
     *(("ex:vad-width", 4), ("ex:vad-free", paid), ("ex:vad-vamp", vamp), ("ex:vad-active", used)),
 ]
-ALL = dict([*OF_THE_GAME, *OF_PRACTICE, *OF_SCORES, *OF_THE_CARD, *RIGHT])
+ALL = dict([*OF_THE_GAME, *OF_PRACTICE, *OF_SCORES, *OF_CROWDS, *OF_THE_CARD, *RIGHT])
 EVERY = sorted(checks._homes())
 SLOW = {"ex:sc-own"}  # it trains nothing, but draws 100,000 points
 
@@ -451,6 +454,37 @@ WRONG = [
     ("ex:al-kl", lambda ratio, dims: 0.5 * (ratio**2 - 1 - math.log(ratio)) * dims),
     ("ex:al-weight", lambda deviation, sigma: sigma**2 * deviation**2 / (2 * (deviation**2 + sigma**2))),
     ("ex:sm-hutchinson", lambda A: 2 * (A.square().sum() - A.diagonal().square().sum())),
+    ("ex:fp-square", lambda y, k, g: g - 2 * k * y),
+    ("ex:fp-square", lambda y, k, g: 2 * k * y - g**2),
+    ("ex:fp-square", lambda y, k, g: (g - k * y**0.5) ** 2),
+    ("ex:fp-square", lambda y, k, g: abs(g**2 - 2 * k * y)),
+    ("ex:fp-median", lambda x0, mu, sigma, t: x0 * (1 + mu) ** t),
+    ("ex:fp-median", lambda x0, mu, sigma, t: x0 * math.exp((mu + sigma**2) * t)),
+    ("ex:fp-median", lambda x0, mu, sigma, t: x0 * math.exp(mu * t) / 2),
+    ("ex:fp-median", lambda x0, mu, sigma, t: max(x0, x0 * math.exp((mu - sigma**2 / 2) * t))),
+    ("ex:fp-wall", lambda left, right, f, D, h: lesson_flux(left, right, f, D, 2 * h)),
+    ("ex:fp-wall", lambda left, right, f, D, h: lesson_flux(left, right, f, D / 2, h)),
+    ("ex:fp-wall", lambda left, right, f, D, h: lesson_flux(right, left, f, D, h)),
+    ("ex:fp-wall", lambda left, right, f, D, h: f * (left * D + right * D) / 2 - D * (right - left) / h),
+    ("ex:fp-wall", lambda left, right, f, D, h: max(lesson_flux(left, right, f, D, h), 0.0)),
+    ("ex:fp-rest", lambda x, f, D: lesson_rest(x, f, D.sqrt())),
+    ("ex:fp-rest", lambda x, f, D: lesson_rest(x, f, D).flip(0)),
+    ("ex:fp-rest", lambda x, f, D: lesson_rest(x, f, D.mean() + 0 * D)),
+    ("ex:fp-rest", lambda x, f, D: lesson_rest(x, f, 2 * D)),
+    ("ex:fp-rest", lambda x, f, D: torch.ones_like(x) / (x[-1] - x[0])),
+    ("ex:fp-swing", lambda k, gamma: k / gamma * (1 + k / gamma**2) if gamma else 0.0),
+    ("ex:fp-swing", lambda k, gamma: min(gamma / 2, k / gamma) if gamma else 0.0),
+    ("ex:fp-swing", lambda k, gamma: max(lesson_slowest(k, gamma), 0.2)),
+    ("ex:fp-swing", lambda k, gamma: abs(gamma - cmath.sqrt(gamma**2 - 4 * k)) / 2),
+    ("ex:fp-swing", lambda k, gamma: lesson_slowest(2 * k, gamma)),
+    ("ex:fp-kramers", lambda a, b, T: lesson_rate(b, a, T)),
+    ("ex:fp-kramers", lambda a, b, T: lesson_rate(2 * a, b, T)),
+    ("ex:fp-kramers", lambda a, b, T: lesson_rate(a, b, T) / T),
+    ("ex:fp-kramers", lambda a, b, T: lesson_rate(a, b, T) * math.sqrt(3)),
+    ("ex:fp-back", lambda x, t, v: x - 2 * x / (v + t)),
+    ("ex:fp-back", lambda x, t, v: x - 2 * x / (1 + (v - 1) * math.exp(-4 * t))),
+    ("ex:fp-back", lambda x, t, v: x - x / (1 + (v - 1) * math.exp(-2 * t)) ** 2),
+    ("ex:fp-back", lambda x, t, v: 2 * x - x / (1 + (v - 1) * math.exp(-2 * t))),
 ]  # fmt: skip
 
 
