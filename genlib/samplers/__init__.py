@@ -5,6 +5,7 @@ x, (B, *E) → (B, *E). A score with a noise level is a function of a batch and 
 after normal noise of deviation σ was added. Each of the B points is a walk of its own.
 """
 
+from genlib.samplers._slopes import LogProb, Score
 from genlib.samplers.diagnostics import autocorrelation, effective_sample_size, normal_scores, split_r_hat
 from genlib.samplers.langevin import annealed_langevin, known, langevin, mala
 from genlib.samplers.matrices import metropolised, spectral_gap, stationary
@@ -23,8 +24,10 @@ from genlib.samplers.tempering import Tempered, tempering
 __all__ = [
     "Independence",
     "LangevinStep",
+    "LogProb",
     "Proposal",
     "RandomWalk",
+    "Score",
     "Tempered",
     "annealed_langevin",
     "autocorrelation",
