@@ -21,10 +21,10 @@ Block = Callable[[Tensor, torch.Generator | None], Tensor]
 class Proposal(Protocol):
     """A conditional law q(y | x) of the next point y, given the present one x."""
 
-    def sample(self, x: Tensor, *, generator: torch.Generator | None = None) -> Tensor:
+    def draw(self, x: Tensor, *, generator: torch.Generator | None = None) -> Tensor:
         """Draw a point y for each x, (B, *E) → (B, *E)."""
 
-    def log_prob(self, y: Tensor, x: Tensor) -> Tensor:
+    def log_density(self, y: Tensor, x: Tensor) -> Tensor:
         """log q(y | x), up to a constant that is the same for all y and x, (B, *E), (B, *E) → (B,)."""
 
 
@@ -38,11 +38,11 @@ class RandomWalk:
     def __init__(self, scale: float) -> None:
         self.scale = require.positive("scale", scale)
 
-    def sample(self, x: Tensor, *, generator: torch.Generator | None = None) -> Tensor:
+    def draw(self, x: Tensor, *, generator: torch.Generator | None = None) -> Tensor:
         """Draw y, (B, *E) → (B, *E)."""
         return x + self.scale * normal(x.shape, x, generator)
 
-    def log_prob(self, y: Tensor, x: Tensor) -> Tensor:
+    def log_density(self, y: Tensor, x: Tensor) -> Tensor:
         """log q(y | x) up to a constant, (B,)."""
         return -squared(y - x) / (2 * self.scale**2)
 
@@ -62,11 +62,11 @@ class Independence:
             raise ValueError(f"source must have a method sample, got {type(source).__name__}")
         self.source = source
 
-    def sample(self, x: Tensor, *, generator: torch.Generator | None = None) -> Tensor:
+    def draw(self, x: Tensor, *, generator: torch.Generator | None = None) -> Tensor:
         """Draw y, (B, *E) → (B, *E)."""
         return self.source.sample((len(x),), generator=generator).to(x)
 
-    def log_prob(self, y: Tensor, x: Tensor) -> Tensor:
+    def log_density(self, y: Tensor, x: Tensor) -> Tensor:
         """log q(y), (B,)."""
         density = getattr(self.source, "log_prob", None)
         if density is None:
@@ -85,11 +85,11 @@ class LangevinStep:
     def __init__(self, score: Score, step: float) -> None:
         self.score, self.step = score, require.positive("step", step)
 
-    def sample(self, x: Tensor, *, generator: torch.Generator | None = None) -> Tensor:
+    def draw(self, x: Tensor, *, generator: torch.Generator | None = None) -> Tensor:
         """Draw y, (B, *E) → (B, *E)."""
         return self._goal(x) + math.sqrt(2 * self.step) * normal(x.shape, x, generator)
 
-    def log_prob(self, y: Tensor, x: Tensor) -> Tensor:
+    def log_density(self, y: Tensor, x: Tensor) -> Tensor:
         """log q(y | x) up to a constant, (B,)."""
         return -squared(y - self._goal(x)) / (4 * self.step)
 
@@ -107,7 +107,7 @@ def metropolis_hastings(
     *,
     generator: torch.Generator | None = None,
 ) -> tuple[Tensor, float]:
-    r"""Markov chains with any proposal, accepted so that the target is at rest (Hastings 1970, doi:10.1093/biomet/57.1.97).
+    r"""Markov chains with any proposal (Hastings 1970, doi:10.1093/biomet/57.1.97): the target is at rest.
 
     .. math:: a(x, y) = \min\Bigl(1, \frac{p(y)\, q(x \mid y)}{p(x)\, q(y \mid x)}\Bigr)
 
@@ -128,12 +128,12 @@ def metropolis_hastings(
         RuntimeError: a log-density is NaN; the message names the step.
     """
     x, steps = require.vectors("x", x), require.whole_number("steps", steps)
-    if not callable(getattr(proposal, "sample", None)):
-        raise ValueError(f"proposal must have a method sample(x), got {type(proposal).__name__}")
+    if not callable(getattr(proposal, "draw", None)):
+        raise ValueError(f"proposal must have a method draw(x), got {type(proposal).__name__}")
     accepted, here = 0.0, value(log_prob, x, f"step 1 of {steps}")
     for k in range(1, steps + 1):
         when = f"step {k} of {steps}"
-        y = require.same_shape("proposal.sample", proposal.sample(x, generator=generator), x)
+        y = require.same_shape("proposal.draw", proposal.draw(x, generator=generator), x)
         there = value(log_prob, y, when)
         gain = there - here + _density(proposal, x, y, when) - _density(proposal, y, x, when)
         gain = torch.where(
@@ -270,14 +270,14 @@ def hamiltonian(
 def _density(proposal: Proposal, y: Tensor, x: Tensor, when: str) -> Tensor:
     """log q(y | x), (B,)."""
     try:
-        density = proposal.log_prob(y, x)
+        density = proposal.log_density(y, x)
     except (AttributeError, NotImplementedError) as error:
         raise ValueError(
-            f"proposal must have a density log_prob(y, x), got {type(proposal).__name__}"
+            f"proposal must have a density log_density(y, x), got {type(proposal).__name__}"
         ) from error
     if not isinstance(density, Tensor) or density.shape != (len(x),):
         got = tuple(density.shape) if isinstance(density, Tensor) else type(density).__name__
-        raise ValueError(f"proposal.log_prob must return shape ({len(x)},), got {got}")
+        raise ValueError(f"proposal.log_density must return shape ({len(x)},), got {got}")
     if torch.isnan(density).any():
         raise RuntimeError(f"the density of the proposal is not a number at {when}")
     return density

@@ -64,7 +64,8 @@ class Grid:
         Through the wall between two cells flows (Scharfetter and Gummel 1969, doi:10.1109/T-ED.1969.16566; Chang and
         Cooper 1970, doi:10.1016/0021-9991(70)90001-X)
 
-        .. math:: J = \frac{B(-w)\, D_l p_l - B(w)\, D_r p_r}{h}, \quad w = \frac{f h}{D}, \quad B(w) = \frac{w}{e^w - 1}
+        .. math:: J = \frac{B(-w)\, D_l p_l - B(w)\, D_r p_r}{h}, \quad w = \frac{f h}{D}, \quad
+            B(w) = \frac{w}{e^w - 1}
 
         so columns sum to zero, and what is off the diagonal is not negative, however strong the drift.
 

@@ -149,7 +149,8 @@ class OrnsteinUhlenbeck(Linear):
 class GeometricBrownian:
     r"""Growth in proportion, with noise in proportion.
 
-    .. math:: dx = \mu x\, dt + \sigma x\, dW, \qquad x_t = x_0 \exp\bigl((\mu - \tfrac12 \sigma^2)\, t + \sigma W_t\bigr)
+    .. math:: dx = \mu x\, dt + \sigma x\, dW, \qquad
+        x_t = x_0 \exp\bigl((\mu - \tfrac12 \sigma^2)\, t + \sigma W_t\bigr)
 
     Args:
         growth: μ, per unit of time.

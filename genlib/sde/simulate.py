@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Sequence
 
 import torch
@@ -48,7 +49,7 @@ def simulate(
     N = len(times) - 1
     if increments is not None and require.real_tensor("increments", increments).shape != (N, *x.shape):
         raise ValueError(f"increments must have shape {(N, *x.shape)}, got {tuple(increments.shape)}")
-    for k, (t, after_t) in enumerate(zip(times[:-1], times[1:], strict=True), 1):
+    for k, (t, after_t) in enumerate(itertools.pairwise(times), 1):
         when = f"step {k} of {N}, t = {t:.6g}"
         dt = after_t - t
         dW = normal(x.shape, x, generator) * dt**0.5 if increments is None else increments[k - 1].to(x)
