@@ -9,6 +9,9 @@ import warnings
 import numpy as np
 import pytest
 import torch
+from test_graders_chains import LESSON as OF_CHAINS
+from test_graders_chains import factor, lesson_leap
+from test_graders_chains import lesson_rest as in_a_row
 from test_graders_gan import ANSWERS as OF_THE_GAME
 from test_graders_gan_practice import ANSWERS as OF_PRACTICE
 from test_graders_gan_practice import lesson_balance, precision, reach, rests
@@ -200,7 +203,7 @@ RIGHT = [
     *(("ex:vae-effective", effective), ("ex:vad-tilt", tilted), ("ex:vad-holes", 15 - math.log(350))),
     *(("ex:vad-width", 4), ("ex:vad-free", paid), ("ex:vad-vamp", vamp), ("ex:vad-active", used)),
 ]
-ALL = dict([*OF_THE_GAME, *OF_PRACTICE, *OF_SCORES, *OF_CROWDS, *OF_THE_CARD, *RIGHT])
+ALL = dict([*OF_THE_GAME, *OF_PRACTICE, *OF_SCORES, *OF_CHAINS, *OF_CROWDS, *OF_THE_CARD, *RIGHT])
 EVERY = sorted(checks._homes())
 SLOW = {"ex:sc-own"}  # it trains nothing, but draws 100,000 points
 
@@ -454,6 +457,34 @@ WRONG = [
     ("ex:al-kl", lambda ratio, dims: 0.5 * (ratio**2 - 1 - math.log(ratio)) * dims),
     ("ex:al-weight", lambda deviation, sigma: sigma**2 * deviation**2 / (2 * (deviation**2 + sigma**2))),
     ("ex:sm-hutchinson", lambda A: 2 * (A.square().sum() - A.diagonal().square().sum())),
+    ("ex:mc-rest", lambda up, down, N: in_a_row(up + 0.1, down, N)),
+    ("ex:mc-rest", lambda up, down, N: in_a_row(up, down, N).cumsum(0)),
+    ("ex:mc-rest", lambda up, down, N: in_a_row(math.exp(up), math.exp(down), N)),
+    ("ex:mc-rest", lambda up, down, N: in_a_row(up, down, 2 * N)[:N]),
+    ("ex:mc-barker", lambda p_i, p_j, forth, back: back * p_i / (back * p_i + p_j)),
+    ("ex:mc-barker", lambda p_i, p_j, forth, back: back * p_i),
+    ("ex:mc-barker", lambda p_i, p_j, forth, back: min(1.0, p_i / p_j)),
+    ("ex:mc-barker", lambda p_i, p_j, forth, back: p_i / (p_i + p_j) * back / (back + forth)),
+    ("ex:mc-factor", lambda x, y, k: factor(x, y, k - 0.5)),
+    ("ex:mc-factor", lambda x, y, k: factor(y, x, k)),
+    ("ex:mc-factor", lambda x, y, k: factor(x, y, k).clamp(min=-1)),
+    ("ex:mc-factor", lambda x, y, k: (k * (y.log() - x.log()) - (y - x) / k).clamp(max=0)),
+    ("ex:mc-worth", lambda a, N: N * (1 - a**2)),
+    ("ex:mc-worth", lambda a, N: N * (1 - a) ** 2),
+    ("ex:mc-worth", lambda a, N: N / (1 + a / (1 - a))),
+    ("ex:mc-worth", lambda a, N: math.sqrt(N * (1 - a) / (1 + a))),
+    ("ex:mc-spins", lambda b: math.tanh(b) * math.exp(-b)),
+    ("ex:mc-spins", lambda b: math.tanh(b) ** 2 / 2),
+    ("ex:mc-spins", lambda b: abs(math.tanh(b))),
+    ("ex:mc-spins", lambda b: math.sinh(b) ** 2),
+    ("ex:mc-leap", lambda x, v, step, score: lesson_leap(x, v, step / 2, score)),
+    ("ex:mc-leap", lambda x, v, step, score: lesson_leap(x, v, step, lambda x: x)),
+    ("ex:mc-leap", lambda x, v, step, score: lesson_leap(x, -v, step, score)),
+    ("ex:mc-leap", lambda x, v, step, score: lesson_leap(*lesson_leap(x, v, step, score), step, score)),
+    ("ex:mc-exchange", lambda E, F, S, T: min(1.0, math.exp(min(0.0, (1 / S - 1 / T) * (E + F))))),
+    ("ex:mc-exchange", lambda E, F, S, T: math.exp(min(0.0, (E - F) / (S + T)))),
+    ("ex:mc-exchange", lambda E, F, S, T: math.exp(-abs((1 / S - 1 / T) * (E - F)))),
+    ("ex:mc-exchange", lambda E, F, S, T: float(E > F)),
     ("ex:fp-square", lambda y, k, g: g - 2 * k * y),
     ("ex:fp-square", lambda y, k, g: 2 * k * y - g**2),
     ("ex:fp-square", lambda y, k, g: (g - k * y**0.5) ** 2),

@@ -1,0 +1,283 @@
+"""The exercises of the lesson on Markov chains: right answers and common slips."""
+
+import itertools
+import math
+
+import pytest
+import torch
+from torch.distributions import Gamma, LogNormal
+
+from genlib import checks, samplers
+
+# References: each goes another way than the lesson.
+
+
+def at_rest(up, down, N):
+    """From the matrix of the chain, which the null space of P − 1 solves."""
+    P = torch.zeros(N, N, dtype=torch.float64)
+    for j in range(N):
+        P[min(j + 1, N - 1), j] += up
+        P[max(j - 1, 0), j] += down
+        P[j, j] += 1 - up - down
+    return samplers.stationary(P)
+
+
+def barker(p_i, p_j, forth, back):
+    """The share of the traffic back in the whole."""
+    there, way_back = forth * p_j, back * p_i
+    return 1 - there / (there + way_back)
+
+
+def factor(x, y, k):
+    """Densities of torch: the proposal is log-normal, with any width."""
+    x, y = x.double(), y.double()
+    target = Gamma(torch.tensor(k).double(), torch.tensor(1.0).double())
+    gain = target.log_prob(y) - target.log_prob(x)
+    back, there = LogNormal(y.log(), 0.7).log_prob(x), LogNormal(x.log(), 0.7).log_prob(y)
+    return (gain + back - there).clamp(max=0)
+
+
+def worth(a, N):
+    """The correlations summed one by one."""
+    return N / (1 + 2 * sum(a**k for k in range(1, 3000)))
+
+
+def spins(b):
+    """The matrix of both draws on the four states, and the correlation at rest."""
+    states = list(itertools.product((-1, 1), repeat=2))
+    p = torch.tensor([math.exp(b * u * w) for u, w in states], dtype=torch.float64)
+    p = p / p.sum()
+    P = torch.eye(4, dtype=torch.float64)
+    for part in (0, 1):
+        same = torch.tensor([[s[1 - part] == r[1 - part] for s in states] for r in states])
+        one = same * p[:, None]
+        P = one / one.sum(0) @ P
+    second = torch.tensor([float(w) for _, w in states], dtype=torch.float64)
+    return second @ P @ (p * second)
+
+
+def leap(x, v, step, score):
+    return samplers.leapfrog(score, x, v, step, 1)
+
+
+def exchange(E, F, S, T):
+    before, after = -E / S - F / T, -F / S - E / T
+    return math.exp(min(0.0, after - before))
+
+
+# Answers a reader may write.
+
+
+def lesson_rest(up, down, N):
+    p = (up / down) ** torch.arange(N, dtype=torch.float64)
+    return p / p.sum()
+
+
+def lesson_leap(x, v, step, score):
+    v = v + step / 2 * score(x)
+    x = x + step * v
+    return x, v + step / 2 * score(x)
+
+
+def verlet(x, v, step, score):  # the place first, then the mean of both kicks
+    there = x + step * v + step**2 / 2 * score(x)
+    return there, v + step * (score(x) + score(there)) / 2
+
+
+REFERENCES = [
+    ("ex:mc-rest", at_rest),
+    ("ex:mc-barker", barker),
+    ("ex:mc-factor", factor),
+    ("ex:mc-worth", worth),
+    ("ex:mc-spins", spins),
+    ("ex:mc-leap", leap),
+    ("ex:mc-exchange", exchange),
+]
+LESSON = [
+    ("ex:mc-rest", lesson_rest),
+    ("ex:mc-barker", lambda p_i, p_j, forth, back: back * p_i / (back * p_i + forth * p_j)),
+    ("ex:mc-factor", lambda x, y, k: (k * (y.log() - x.log()) - y + x).clamp(max=0)),
+    ("ex:mc-worth", lambda a, N: N * (1 - a) / (1 + a)),
+    ("ex:mc-spins", lambda b: math.tanh(b) ** 2),
+    ("ex:mc-spins", lambda b: 1 - 1 / math.cosh(b) ** 2),
+    ("ex:mc-leap", lesson_leap),
+    ("ex:mc-leap", verlet),
+    ("ex:mc-exchange", lambda E, F, S, T: min(1.0, math.exp(min(0.0, (1 / S - 1 / T) * (E - F))))),
+]
+LABELS = [label for label, _ in REFERENCES]
+
+
+def in_tensors(answer):
+    """The same answer, worked out with float32 tensors where numbers are given."""
+    return lambda *given: answer(*(torch.tensor(part) if isinstance(part, float) else part for part in given))
+
+
+def cases(label, answer=lambda *given: None):
+    checks.grade(label, None)  # so that the graders are there
+    return list(checks._graders[label](answer))
+
+
+@pytest.mark.parametrize(("label", "answer"), REFERENCES + LESSON)
+def test_right_answers_are_graded_right(label, answer, said):
+    assert said(label, answer) == f"right, in all {len(cases(label))} cases"
+
+
+@pytest.mark.parametrize(("label", "answer"), REFERENCES)
+def test_what_is_expected_agrees_with_the_reference(label, answer):
+    for case in cases(label, answer):
+        got, expected = (torch.as_tensor(side, dtype=torch.float64) for side in (case.ask(), case.expected))
+        torch.testing.assert_close(got, expected, atol=1e-7, rtol=1e-6)
+
+
+@pytest.mark.parametrize(("label", "answer"), LESSON)
+def test_right_answers_in_single_precision_are_graded_right(label, answer, said, single):
+    assert said(label, single(answer)).startswith("right")
+    assert said(label, in_tensors(answer)).startswith("right")
+
+
+@pytest.mark.parametrize(("label", "answer"), LESSON)
+def test_answers_that_change_what_they_are_given_are_graded_right(label, answer, said):
+    def spoiling(*given):
+        got = answer(*given)
+        got = got.clone() if isinstance(got, torch.Tensor) else got
+        for part in given:
+            if isinstance(part, torch.Tensor):
+                part.fill_(math.nan)
+        return got
+
+    assert said(label, spoiling).startswith("right")
+
+
+@pytest.mark.parametrize("label", LABELS)
+def test_questions_are_the_same_numbers_on_every_device(label):
+    with torch.device("meta"):
+        there = cases(label)
+    for here, case in zip(cases(label), there, strict=True):
+        torch.testing.assert_close(torch.as_tensor(here.expected), torch.as_tensor(case.expected))
+
+
+@pytest.mark.parametrize("label", LABELS)
+def test_no_slip_is_the_right_answer(label):
+    for case in cases(label):
+        assert not [s for s, wrong in case.slips.items() if checks._matches(wrong, case.expected, case.atol)]
+
+
+@pytest.mark.parametrize("label", LABELS)
+def test_the_first_question_tells_all_slips_apart(label):
+    first, *rest = cases(label)
+    assert all(case.slips.keys() <= first.slips.keys() for case in rest)
+    for (one, wrong), (other, also) in itertools.combinations(first.slips.items(), 2):
+        assert not checks._matches(wrong, also, 2 * first.atol), f"{one} / {other}"
+
+
+@pytest.mark.parametrize(("label", "answer"), LESSON)
+def test_a_wrong_answer_that_is_no_slip_gets_a_hint(label, answer, said):
+    def wrong(*given):
+        got = answer(*given)
+        if isinstance(got, tuple):
+            return tuple(0.37 + 1.618 * part for part in got)
+        return 0.37 + 1.618 * torch.as_tensor(got, dtype=torch.float64)
+
+    told, first = said(label, wrong), cases(label)[0]
+    assert told.startswith(f"not yet. {first.question}")
+    assert told.endswith(first.hint)
+    assert first.hint
+
+
+@pytest.mark.parametrize("label", LABELS)
+def test_another_shape_is_told(label, said):
+    told = said(label, lambda *given: torch.zeros(2, 3, 7))
+    assert f"shape must be {tuple(torch.as_tensor(cases(label)[0].expected).shape)}" in told
+
+
+def crossed(exponent):
+    return lambda E, F, S, T: math.exp(min(0.0, exponent(E, F, S, T)))
+
+
+def pushed(first=0.5, second=0.5, at_new=True, whole=1.0):
+    """A leap with other kicks."""
+
+    def answer(x, v, step, score):
+        half = v + first * step * score(x)
+        there = x + whole * step * half
+        return there, half + second * step * score(there if at_new else x)
+
+    return answer
+
+
+def euler(x, v, step, score):
+    return x + step * v, v + step * score(x)
+
+
+def other_scheme(x, v, step, score):
+    x = x + step / 2 * v
+    v = v + step * score(x)
+    return x + step / 2 * v, v
+
+
+def old_velocity(x, v, step, score):
+    half, there = v + step / 2 * score(x), x + step * v
+    return there, half + step / 2 * score(there)
+
+
+def change(function):
+    return lambda x, y, k: function((k - 1) * (y / x).log() - y + x, (y / x).log()).clamp(max=0)
+
+
+SLIPS = [
+    ("ex:mc-rest", lambda u, d, N: (u / d) ** torch.arange(N).double(), "sum to 1."),
+    ("ex:mc-rest", lambda u, d, N: lesson_rest(d, u, N), "other way round"),
+    ("ex:mc-rest", lambda u, d, N: torch.ones(N) / N, "equal to `down`"),
+    ("ex:mc-rest", lambda u, d, N: lesson_rest(u**2, d**2, N), "single power"),
+    ("ex:mc-rest", lambda u, d, N: lesson_rest(u, 1.0, N), "`up` alone"),
+    ("ex:mc-rest", lambda u, d, N: lesson_rest(u, 1 - u, N), "not 1 − `up`"),
+    ("ex:mc-rest", lambda u, d, N: lesson_rest(u, d, N).log(), "logarithms"),
+    ("ex:mc-barker", lambda p, q, f, b: min(1.0, b * p / (f * q)), "Metropolis"),
+    ("ex:mc-barker", lambda p, q, f, b: b * p / (f * q), "at most 1"),
+    ("ex:mc-barker", lambda p, q, f, b: 1 - barker(p, q, f, b), "upside down"),
+    ("ex:mc-barker", lambda p, q, f, b: p / (p + q), "proposal is missing"),
+    ("ex:mc-barker", lambda p, q, f, b: f * p / (f * p + b * q), "not that of the way there"),
+    ("ex:mc-barker", lambda p, q, f, b: b / (b + f), "law is missing"),
+    ("ex:mc-factor", change(lambda gain, turn: gain), "proposal is missing"),
+    ("ex:mc-factor", change(lambda gain, turn: gain - turn), "upside down"),
+    ("ex:mc-factor", lambda x, y, k: k * (y / x).log() - y + x, "cut its logarithm"),
+    ("ex:mc-factor", change(lambda gain, turn: -gain - turn), "It is upside down"),
+    ("ex:mc-factor", lambda x, y, k: (k * (y / x).log()).clamp(max=0), "exponential of the target is missing"),
+    ("ex:mc-factor", lambda x, y, k: factor(x, y, k).exp(), "logarithm is asked"),
+    ("ex:mc-worth", lambda a, N: N * (1 + a) / (1 - a), "other way round"),
+    ("ex:mc-worth", lambda a, N: (1 + a) / (1 - a), "divided by it"),
+    ("ex:mc-worth", lambda a, N: N * (1 - a), "factor 2"),
+    ("ex:mc-worth", lambda a, N: N / (1 + 2 * a), "nearest neighbour"),
+    ("ex:mc-spins", lambda b: math.tanh(b), "one draw"),
+    ("ex:mc-spins", lambda b: math.tanh(2 * b) ** 2, "differ by 2b"),
+    ("ex:mc-spins", lambda b: 1 / (1 + math.exp(-2 * b)), "equals the other"),
+    ("ex:mc-spins", lambda b: 1 - math.tanh(b) ** 2, "forgotten"),
+    ("ex:mc-leap", pushed(at_new=False), "at the new place"),
+    ("ex:mc-leap", pushed(second=0.0), "second half of the kick is missing"),
+    ("ex:mc-leap", pushed(first=0.0), "first half of the kick is missing"),
+    ("ex:mc-leap", euler, "Euler"),
+    ("ex:mc-leap", pushed(1.0, 1.0), "half as large"),
+    ("ex:mc-leap", pushed(1.0, 0.0), "whole kick and then"),
+    ("ex:mc-leap", pushed(whole=0.5), "whole step."),
+    ("ex:mc-leap", other_scheme, "other scheme"),
+    ("ex:mc-leap", pushed(-0.5, -0.5), "uphill"),
+    ("ex:mc-leap", old_velocity, "new velocity"),
+    ("ex:mc-exchange", crossed(lambda E, F, S, T: (1 / T - 1 / S) * (E - F)), "upside down"),
+    ("ex:mc-exchange", crossed(lambda E, F, S, T: (T - S) * (E - F)), "inverses are subtracted"),
+    ("ex:mc-exchange", crossed(lambda E, F, S, T: (E - F) / S), "first temperature"),
+    ("ex:mc-exchange", crossed(lambda E, F, S, T: (E - F) / T), "second temperature"),
+    ("ex:mc-exchange", crossed(lambda E, F, S, T: E / S - F / T), "four terms"),
+    ("ex:mc-exchange", lambda E, F, S, T: math.log(exchange(E, F, S, T) or 1e-300), "logarithm"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("label", "answer", "says"), SLIPS)
+def test_slips_are_named(label, answer, says, said):
+    told = said(label, answer)
+    assert told.startswith("not yet")
+    assert says in told
+
+
+def test_a_leap_must_return_two_things(said):
+    assert said("ex:mc-leap", lambda x, v, step, score: x + step * v).startswith("not yet")
+    assert "nothing" in said("ex:mc-leap", lambda x, v, step, score: None)
