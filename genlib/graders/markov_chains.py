@@ -260,7 +260,7 @@ def _exchange(answer: Callable[[float, float, float, float], object]) -> Iterato
                 min(0.0, E / S - F / T)
             ),
             "One over the difference is not the difference of the inverses.": math.exp(
-                min(0.0, (E - F) / (S - T)) if S != T else 0.0
+                min(0.0, (E - F) / (T - S)) if S != T else 0.0
             ),
             "That is the logarithm; the chance itself is asked.": min(0.0, log_r),
             "There is no factor ½: nothing is a square here.": math.exp(min(0.0, log_r / 2)),

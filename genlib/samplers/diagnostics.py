@@ -51,16 +51,15 @@ def effective_sample_size(chains: Tensor) -> float:
     M, n = halves.shape
     if halves.max() == halves.min():
         return math.nan
-    covariance = _products(halves - halves.mean(1, keepdim=True)) / n  # (M, n)
-    within = covariance[:, 0].mean() * n / (n - 1)
-    total = within * (n - 1) / n + (halves.mean(1).var() if M > 1 else 0.0)
-    rho = 1 - (within - covariance.mean(0) * n / (n - 1)) / total
+    covariance = (_products(halves - halves.mean(1, keepdim=True)) / n).mean(0)  # (n,)
+    within = covariance[0] * n / (n - 1)
+    total = covariance[0] + (halves.mean(1).var() if M > 1 else 0.0)
+    rho = 1 - (within - covariance) / total
     rho[0] = 1.0
     pairs = rho[: n - n % 2].reshape(-1, 2).sum(1)  # (n // 2,)
-    positive = int((pairs[:-1] > 0).cumprod(0).sum()) if n > 3 else 1
-    falling = pairs[:positive].cummin(0).values
-    last = rho[2 * positive].clamp(min=0) if 2 * positive < n else 0.0
-    tau = -1 + 2 * falling.sum() + last
+    last = min(int((pairs > 0).cumprod(0).sum()), max((n - 3) // 2, 0))  # the first that is not positive
+    tau = -1 + 2 * pairs[:last].cummin(0).values.sum()
+    tau = tau + (rho[2 * last] if pairs[last] >= 0 else rho[2 * last].clamp(min=0))
     return float(M * n / tau.clamp(min=1 / math.log10(M * n)))
 
 
