@@ -110,7 +110,8 @@ def at_rest(L: Tensor) -> Tensor:
     L = require.real_tensor("L", L)
     if L.ndim != 2 or L.shape[0] != L.shape[1] or L.triu(2).any() or L.tril(-2).any():
         raise ValueError("L must have shape (N, N), and a cell must give to its neighbours only")
-    log_m = torch.cat([L.new_zeros(1), (L.diag(-1).log() - L.diag(1).log()).cumsum(0)])
+    up, down = (L.diag(side).clamp(min=torch.finfo(L.dtype).tiny).log() for side in (-1, 1))
+    log_m = torch.cat([L.new_zeros(1), (up - down).cumsum(0)])  # as much goes up as down, at each wall
     return torch.softmax(log_m, 0)
 
 
