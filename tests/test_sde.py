@@ -309,6 +309,8 @@ def test_processes_refuse():
                 process.kernel(torch.ones(1, 1), bad)
         with pytest.raises(ValueError, match="^start must be a GaussianMixture, got Checkerboard"):
             process.marginal(data.Checkerboard(), 1.0)
+    with pytest.raises(ValueError, match="^t must be above 0"):
+        sde.GeometricBrownian(0.1, 0.2).kernel(torch.ones(1, 1), 0.0)
     with pytest.raises(ValueError, match="^x0 must be above 0"):
         sde.GeometricBrownian(0.1, 0.2).kernel(torch.zeros(1, 1), 1.0)
     with pytest.raises(ValueError, match="^drift must be a function of x and t, got 3"):

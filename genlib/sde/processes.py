@@ -177,12 +177,14 @@ class GeometricBrownian:
         """p(x_t | x_0) for points x0 (B, *E) above 0: log-normal.
 
         Raises:
-            ValueError: x0 is no batch of numbers above 0.
+            ValueError: x0 is no batch of numbers above 0, or t is not above 0.
         """
         x0 = require.vectors("x0", x0)
         if (x0 <= 0).any():
             raise ValueError("x0 must be above 0")
         t = torch.as_tensor(t).to(x0)
+        if not require.holds((t > 0).all()):
+            raise ValueError("t must be above 0")
         middle = x0.log() + (self.growth - self.volatility**2 / 2) * t
         return Independent(LogNormal(middle, self.volatility * t.sqrt()), x0.ndim - 1)
 
@@ -262,7 +264,7 @@ class Reversed:
         return -self.process.drift(x, t) + self.process.noise(x, t) ** 2 * score
 
     def noise(self, x: Tensor, t: float) -> Tensor | float:
-        """G, at the time t of the backward clock."""
+        """The noise g of the process, at the time t of the backward clock."""
         return self.process.noise(x, max(self.end - t, 0.0))
 
 

@@ -47,12 +47,14 @@ def simulate(
     """
     x, times = require.vectors("x", x), _rising(times)
     N = len(times) - 1
-    if increments is not None and require.real_tensor("increments", increments).shape != (N, *x.shape):
-        raise ValueError(f"increments must have shape {(N, *x.shape)}, got {tuple(increments.shape)}")
+    if increments is not None:
+        increments = require.real_tensor("increments", increments, like=x)
+        if increments.shape != (N, *x.shape):
+            raise ValueError(f"increments must have shape {(N, *x.shape)}, got {tuple(increments.shape)}")
     for k, (t, after_t) in enumerate(itertools.pairwise(times), 1):
         when = f"step {k} of {N}, t = {t:.6g}"
         dt = after_t - t
-        dW = normal(x.shape, x, generator) * dt**0.5 if increments is None else increments[k - 1].to(x)
+        dW = normal(x.shape, x, generator) * dt**0.5 if increments is None else increments[k - 1]
         f, g = _at(process, x, t, when)
         end = x + f * dt + g * dW
         if stratonovich:
@@ -68,7 +70,7 @@ def simulate(
 
 def _at(process: Process, x: Tensor, t: float, when: str) -> tuple[Tensor, Tensor]:
     """Drift (B, *E) and noise, which broadcasts to (B, *E), at one time."""
-    f = require.same_shape("drift", process.drift(x, t), x)
+    f = require.same_shape("drift", process.drift(x, t), x).to(x)
     if not torch.isfinite(f).all():
         raise RuntimeError(f"the drift is not finite at {when}")
     g = torch.as_tensor(process.noise(x, t), dtype=x.dtype, device=x.device)
