@@ -182,7 +182,7 @@ class GeometricBrownian:
         x0 = require.vectors("x0", x0)
         if (x0 <= 0).any():
             raise ValueError("x0 must be above 0")
-        t = torch.as_tensor(t).to(x0)
+        t = torch.as_tensor(t, dtype=x0.dtype, device=x0.device)
         if not require.holds((t > 0).all()):
             raise ValueError("t must be above 0")
         middle = x0.log() + (self.growth - self.volatility**2 / 2) * t
