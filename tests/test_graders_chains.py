@@ -281,3 +281,7 @@ def test_slips_are_named(label, answer, says, said):
 def test_a_leap_must_return_two_things(said):
     assert said("ex:mc-leap", lambda x, v, step, score: x + step * v).startswith("not yet")
     assert "nothing" in said("ex:mc-leap", lambda x, v, step, score: None)
+
+
+def test_a_leap_may_be_a_list(said):
+    assert said("ex:mc-leap", lambda *given: list(lesson_leap(*given))).startswith("right")

@@ -186,7 +186,7 @@ def _leap(answer: Leap) -> Iterator[Case]:
             got = answer(x.clone(), v.clone(), step, _bent)
             return (
                 torch.stack([torch.as_tensor(part, **EXACT) for part in got])
-                if isinstance(got, tuple)
+                if isinstance(got, tuple | list)
                 else got
             )
 
@@ -229,7 +229,7 @@ def _leap(answer: Leap) -> Iterator[Case]:
 
 
 def _bent(x: Tensor) -> Tensor:
-    """A score that is no line: −x³ − sin 2x."""
+    """A score that is no line: −x³ / 2 − sin 2x."""
     return -(x**3) / 2 - torch.sin(2 * x)
 
 
