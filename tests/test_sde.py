@@ -299,8 +299,6 @@ def test_processes_refuse():
     for process in linear().values():
         for bad in BELOW_0:
             for call in (process.scale, process.deviation):
-                if call == process.scale and isinstance(process, sde.Brownian):
-                    continue
                 with pytest.raises(ValueError, match="^t must be"):
                     call(bad)
             with pytest.raises(ValueError, match="^t must be"):
@@ -370,6 +368,8 @@ def test_the_reversed_drift_is_its_formula():
     close(back.drift(x, 0.3), -f(x, 1.7) + 2.2**2 * -x * 2.7)
     close(back.noise(x, 0.3), 2.2)
     close(back.drift(x, 2.0 + 1e-16), -f(x, 0.0) - 0.25 * x)
+    with pytest.raises(ValueError, match="^the time of the backward clock must not exceed end = 2, got 2.5"):
+        back.drift(x, 2.5)
     with pytest.raises(ValueError, match="^score must return shape"):
         sde.Reversed(process, lambda x, t: x[:, :1], 1.0).drift(x, 0.1)
 
@@ -416,6 +416,20 @@ def test_masses_are_those_of_the_distribution_function():
         ValueError, match=r"^the grid must hold the mass, but 0\.0\d+ of it lies outside \[-2, 2\]$"
     ):
         sde.Grid(-2.0, 2.0, 60).masses(bell)
+
+
+def test_masses_refuse_what_the_cells_cannot_hold():
+    grid = sde.Grid(-1.0, 1.0, 20)
+    narrow = data.GaussianMixture(torch.zeros(1, 1) + 0.05, 0.005)
+    with pytest.raises(ValueError, match="^the cells must be narrower than what the density does"):
+        grid.masses(narrow)
+
+    class Column:
+        def log_prob(self, x):
+            return torch.zeros_like(x)
+
+    with pytest.raises(ValueError, match=re.escape("log_prob must return shape (100,), got (100, 1)")):
+        grid.masses(Column())
 
 
 @FEW
@@ -507,7 +521,10 @@ def test_bernoulli_is_right_near_zero_and_far_out():
 
 
 def test_grids_refuse():
-    for low, high in ((1.0, 1.0), (2.0, 1.0), (math.nan, 1.0)):
+    for low, high in ((0.0, math.inf), (math.nan, 1.0), (None, 1.0), (0.0, "1")):
+        with pytest.raises(ValueError, match="^(low|high) must be a finite number"):
+            sde.Grid(low, high, 4)
+    for low, high in ((1.0, 1.0), (2.0, 1.0)):
         with pytest.raises(ValueError, match="^low must be below high"):
             sde.Grid(low, high, 4)
     for bad in (1, 0, 2.5, None, True):
@@ -517,6 +534,8 @@ def test_grids_refuse():
     for bad in (0.0, -1.0, math.nan, None):
         with pytest.raises(ValueError, match="^diffusion must be"):
             grid.generator(torch.zeros_like, bad)
+    with pytest.raises(ValueError, match=r"^diffusion must be above 0, got 0"):
+        grid.generator(torch.zeros_like, lambda x: (x - 0.25).abs())
     with pytest.raises(ValueError, match=r"^diffusion must be above 0, got -0\.25"):
         grid.generator(torch.zeros_like, lambda x: 0.5 - x)
     with pytest.raises(ValueError, match=re.escape("drift must return shape (3,), got (2,)")):

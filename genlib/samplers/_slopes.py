@@ -15,12 +15,16 @@ Score = Callable[[Tensor], Tensor]
 
 def value(log_prob: LogProb, x: Tensor, when: str) -> Tensor:
     """Log-density (B,) of the points x (B, *E); −∞ is allowed, NaN is not."""
-    density = log_prob(x)
+    return one_each("log_prob", log_prob(x), x, f"the log-density is not a number at {when}")
+
+
+def one_each(name: str, density: object, x: Tensor, complaint: str) -> Tensor:
+    """Return what a function gave for the batch x, one number (B,) for each point, none NaN."""
     if not isinstance(density, Tensor) or density.shape != (len(x),):
         got = tuple(density.shape) if isinstance(density, Tensor) else type(density).__name__
-        raise ValueError(f"log_prob must return shape ({len(x)},), got {got}")
+        raise ValueError(f"{name} must return shape ({len(x)},), got {got}")
     if torch.isnan(density).any():
-        raise RuntimeError(f"the log-density is not a number at {when}")
+        raise RuntimeError(complaint)
     return density
 
 

@@ -12,7 +12,7 @@ from torch import Tensor
 from genlib import _arguments as require
 from genlib._random import normal, uniform
 from genlib._shapes import column, squared
-from genlib.samplers._slopes import LogProb, Score, finite, value, value_and_slope
+from genlib.samplers._slopes import LogProb, Score, finite, one_each, value, value_and_slope
 
 After = Callable[[int, Tensor], None]
 Block = Callable[[Tensor, torch.Generator | None], Tensor]
@@ -275,9 +275,6 @@ def _density(proposal: Proposal, y: Tensor, x: Tensor, when: str) -> Tensor:
         raise ValueError(
             f"proposal must have a density log_density(y, x), got {type(proposal).__name__}"
         ) from error
-    if not isinstance(density, Tensor) or density.shape != (len(x),):
-        got = tuple(density.shape) if isinstance(density, Tensor) else type(density).__name__
-        raise ValueError(f"proposal.log_density must return shape ({len(x)},), got {got}")
-    if torch.isnan(density).any():
-        raise RuntimeError(f"the density of the proposal is not a number at {when}")
-    return density
+    return one_each(
+        "proposal.log_density", density, x, f"the density of the proposal is not a number at {when}"
+    )

@@ -11,7 +11,7 @@ from torch import Tensor
 from genlib import _arguments as require
 
 Field = Callable[[Tensor], Tensor]
-LEAST = 1 - 1e-6  # of the mass must be on a grid
+SLACK = 1e-6  # how far the mass on a grid may be from 1
 
 
 class Grid:
@@ -23,11 +23,11 @@ class Grid:
         width: of a cell.
 
     Raises:
-        ValueError: low is not below high, or fewer than two cells.
+        ValueError: low and high are not finite, low is not below high, or fewer than two cells.
     """
 
     def __init__(self, low: float, high: float, cells: int) -> None:
-        if not low < high:
+        if not require.finite("low", low) < require.finite("high", high):
             raise ValueError(f"low must be below high, got {low} and {high}")
         count = require.whole_number("cells", cells, 2)
         self.edges = torch.linspace(low, high, count + 1, dtype=torch.float64)
@@ -41,14 +41,21 @@ class Grid:
             source: has ``log_prob``, (B, 1) → (B,).
 
         Raises:
-            ValueError: more than a millionth of the mass lies outside.
+            ValueError: more than a millionth of the mass lies outside, the cells are too wide for the density, or
+                ``log_prob`` returns another shape.
         """
         nodes, weights = (torch.from_numpy(a).to(self.edges) for a in np.polynomial.legendre.leggauss(5))
         x = self.centres[:, None] + self.width / 2 * nodes  # (N, 5)
-        p = source.log_prob(x.reshape(-1, 1)).double().exp().reshape(x.shape)
-        mass = p @ weights * self.width / 2
+        log_p = source.log_prob(x.reshape(-1, 1))
+        if log_p.shape != (x.numel(),):
+            raise ValueError(f"log_prob must return shape ({x.numel()},), got {tuple(log_p.shape)}")
+        mass = log_p.double().exp().reshape(x.shape) @ weights * self.width / 2
         total = mass.sum().item()
-        if not total > LEAST:
+        if total > 1 + SLACK:
+            raise ValueError(
+                f"the cells must be narrower than what the density does: its mass comes out as {total:.6g}"
+            )
+        if not total >= 1 - SLACK:
             low, high = self.edges[0].item(), self.edges[-1].item()
             raise ValueError(
                 f"the grid must hold the mass, but {1 - total:.2g} of it lies outside [{low:g}, {high:g}]"

@@ -108,6 +108,7 @@ class Brownian(Linear):
 
     def scale(self, t: float) -> float:
         """One."""
+        require.not_negative("t", t)
         return 1.0
 
     def deviation(self, t: float) -> float:
@@ -252,6 +253,9 @@ class Reversed:
         process: the one that runs forward; its noise must not depend on x.
         score: ∇ log p_t(x), (B, *E) and a number → (B, *E).
         end: the time from which it runs back.
+
+    Raises:
+        ValueError: end is not above 0, the score has another shape than x, or the clock runs past end.
     """
 
     def __init__(self, process: Process, score: Drift, end: float) -> None:
@@ -259,13 +263,19 @@ class Reversed:
 
     def drift(self, x: Tensor, t: float) -> Tensor:
         """−f + g² ∇ log p, (B, *E) → (B, *E), at the time t of the backward clock."""
-        t = max(self.end - t, 0.0)
+        t = self._forward(t)
         score = require.same_shape("score", self.score(x, t), x)
         return -self.process.drift(x, t) + self.process.noise(x, t) ** 2 * score
 
     def noise(self, x: Tensor, t: float) -> Tensor | float:
         """The noise g of the process, at the time t of the backward clock."""
-        return self.process.noise(x, max(self.end - t, 0.0))
+        return self.process.noise(x, self._forward(t))
+
+    def _forward(self, t: float) -> float:
+        """The time of the forward clock, at least 0 for what rounding leaves."""
+        if t > self.end * (1 + 1e-9):
+            raise ValueError(f"the time of the backward clock must not exceed end = {self.end:g}, got {t:g}")
+        return max(self.end - t, 0.0)
 
 
 def _pair(x: Tensor) -> tuple[Tensor, Tensor]:

@@ -35,7 +35,7 @@ def simulate(
         process: with ``drift(x, t)`` and ``noise(x, t)``.
         x: where the points start; it is not changed.
         times: (N + 1,) rising.
-        after: called with k, the time and the points after step k = 1, …, N.
+        after: called with k, the time and the points after step k = 1, …, N; it must not change them.
         increments: (N, B, *E) increments ΔW of the Brownian motion, in place of fresh ones.
         stratonovich: whether the noise is meant in the sense of Stratonovich.
         generator: draws from here instead of torch's global one.
