@@ -542,6 +542,51 @@ def test_an_exchange_has_its_formula():
     close(ours.swapped[0], torch.stack(swaps).mean(), 1e-6)
 
 
+def by_hand(log_prob, x, T, steps, step, generator):
+    """Tempering, walk by walk, with the random numbers in the same order."""
+    R, B = len(T), len(x)
+    walks = [[x[b].clone() for b in range(B)] for _ in T]
+
+    def slope(y):
+        return torch.func.grad(lambda y: log_prob(y[None])[0])(y)
+
+    def proposal(y, at, t):  # its log-density, up to a constant
+        return -((y - at - step * slope(at)) ** 2).sum() / (4 * step * t)
+
+    def energy(y):
+        return log_prob(y[None])[0]
+
+    for k in range(1, steps + 1):
+        noise = torch.randn((R * B, *x.shape[1:]), generator=generator).reshape(R, *x.shape)
+        chance = torch.rand(R * B, generator=generator).reshape(R, B)
+        for r, t in enumerate(T):
+            for b, y in enumerate(walks[r]):
+                new = y + step * slope(y) + math.sqrt(2 * step * t) * noise[r, b]
+                gain = energy(new) / t + proposal(y, new, t) - energy(y) / t - proposal(new, y, t)
+                if chance[r, b].log() < gain:
+                    walks[r][b] = new
+        for i in range(k % 2, R - 1, 2):
+            chance = torch.rand(B, generator=generator)
+            for b in range(B):
+                low, high = walks[i][b], walks[i + 1][b]
+                gain = (energy(high) - energy(low)) / T[i] + (energy(low) - energy(high)) / T[i + 1]
+                if chance[b].log() < gain:
+                    walks[i][b], walks[i + 1][b] = high, low
+    return torch.stack([torch.stack(row) for row in walks])
+
+
+@pytest.mark.parametrize("event", [(2,), (2, 2), (1, 2, 1)])
+def test_tempering_is_what_one_does_walk_by_walk(event):
+    def wavy(x):
+        return (torch.cos(3 * x) - x**2 / 3).flatten(1).sum(1)
+
+    x, T = draws((4, *event)), [1.0, 1.7, 3.0, 8.0]
+    kept = x.clone()
+    ours = tempering(wavy, x, T, 5, 0.15, generator=seeded(21))
+    close(ours.points, by_hand(wavy, x, T, 5, 0.15, seeded(21)), 1e-10)
+    close(x, kept, 0)
+
+
 def test_tempering_finds_a_mode_and_gives_it_its_share():
     pair = uneven_pair(2.5, 0.4)
     start = torch.full((1500, 1), -2.5)

@@ -55,13 +55,15 @@ def spins(b):
     return second @ P @ (p * second)
 
 
-def leap(x, v, step, score):
-    return samplers.leapfrog(score, x, v, step, 1)
+def before(x, v, step, score):
+    """Backwards with the finished leapfrog: turned round, a leap, turned round."""
+    x, v = samplers.leapfrog(score, x, -v, step, 1)
+    return x, -v
 
 
-def exchange(E, F, S, T):
-    before, after = -E / S - F / T, -F / S - E / T
-    return math.exp(min(0.0, after - before))
+def exchange(E_x, E_y, F_x, F_y):
+    joint = {"before": -E_x - F_y, "after": -E_y - F_x}
+    return math.exp(min(0.0, joint["after"] - joint["before"]))
 
 
 # Answers a reader may write.
@@ -72,15 +74,15 @@ def lesson_rest(up, down, N):
     return p / p.sum()
 
 
-def lesson_leap(x, v, step, score):
-    v = v + step / 2 * score(x)
-    x = x + step * v
-    return x, v + step / 2 * score(x)
+def lesson_before(x, v, step, score):
+    v = v - step / 2 * score(x)
+    x = x - step * v
+    return x, v - step / 2 * score(x)
 
 
 def verlet(x, v, step, score):  # the place first, then the mean of both kicks
-    there = x + step * v + step**2 / 2 * score(x)
-    return there, v + step * (score(x) + score(there)) / 2
+    there = x - step * v + step**2 / 2 * score(x)
+    return there, v - step * (score(x) + score(there)) / 2
 
 
 REFERENCES = [
@@ -89,7 +91,7 @@ REFERENCES = [
     ("ex:mc-factor", factor),
     ("ex:mc-worth", worth),
     ("ex:mc-spins", spins),
-    ("ex:mc-leap", leap),
+    ("ex:mc-leap", before),
     ("ex:mc-exchange", exchange),
 ]
 LESSON = [
@@ -99,44 +101,41 @@ LESSON = [
     ("ex:mc-worth", lambda a, N: N * (1 - a) / (1 + a)),
     ("ex:mc-spins", lambda b: math.tanh(b) ** 2),
     ("ex:mc-spins", lambda b: 1 - 1 / math.cosh(b) ** 2),
-    ("ex:mc-leap", lesson_leap),
+    ("ex:mc-leap", lesson_before),
     ("ex:mc-leap", verlet),
-    ("ex:mc-exchange", lambda E, F, S, T: min(1.0, math.exp(min(0.0, (1 / S - 1 / T) * (E - F))))),
+    ("ex:mc-exchange", lambda E_x, E_y, F_x, F_y: math.exp(min(0.0, E_x - E_y + F_y - F_x))),
 ]
 
 
 def crossed(exponent):
-    return lambda E, F, S, T: math.exp(min(0.0, exponent(E, F, S, T)))
+    return lambda *energies: math.exp(min(0.0, exponent(*energies)))
 
 
-def pushed(first=0.5, second=0.5, at_new=True, whole=1.0):
-    """A leap with other kicks."""
+def change(function):
+    return lambda x, y, k: function((k - 1) * (y / x).log() - y + x, (y / x).log()).clamp(max=0)
+
+
+def taken_back(first=0.5, second=0.5, at_new=True):
+    """A leap backwards with other kicks."""
 
     def answer(x, v, step, score):
-        half = v + first * step * score(x)
-        there = x + whole * step * half
-        return there, half + second * step * score(there if at_new else x)
+        half = v - first * step * score(x)
+        there = x - step * half
+        return there, half - second * step * score(there if at_new else x)
 
     return answer
 
 
 def euler(x, v, step, score):
-    return x + step * v, v + step * score(x)
+    return x - step * v, v - step * score(x)
 
 
-def other_scheme(x, v, step, score):
-    x = x + step / 2 * v
-    v = v + step * score(x)
-    return x + step / 2 * v, v
+def forward(x, v, step, score):
+    return samplers.leapfrog(score, x, v, step, 1)
 
 
-def old_velocity(x, v, step, score):
-    half, there = v + step / 2 * score(x), x + step * v
-    return there, half + step / 2 * score(there)
-
-
-def change(function):
-    return lambda x, y, k: function((k - 1) * (y / x).log() - y + x, (y / x).log()).clamp(max=0)
+def turned(x, v):
+    return x, -v
 
 
 SLIPS = [
@@ -167,29 +166,33 @@ SLIPS = [
     ("ex:mc-spins", lambda b: math.tanh(2 * b) ** 2, "differ by 2b"),
     ("ex:mc-spins", lambda b: 1 / (1 + math.exp(-2 * b)), "equals the other"),
     ("ex:mc-spins", lambda b: 1 - math.tanh(b) ** 2, "forgotten"),
-    ("ex:mc-leap", pushed(at_new=False), "at the new place"),
-    ("ex:mc-leap", pushed(second=0.0), "second half of the kick is missing"),
-    ("ex:mc-leap", pushed(first=0.0), "first half of the kick is missing"),
+    ("ex:mc-leap", forward, "comes after"),
+    ("ex:mc-leap", lambda *given: turned(*forward(*given)), "before the leap, too"),
+    ("ex:mc-leap", lambda *given: turned(*before(*given)), "at the end"),
     ("ex:mc-leap", euler, "Euler"),
-    ("ex:mc-leap", pushed(1.0, 1.0), "half as large"),
-    ("ex:mc-leap", pushed(1.0, 0.0), "whole kick and then"),
-    ("ex:mc-leap", pushed(whole=0.5), "whole step."),
-    ("ex:mc-leap", other_scheme, "other scheme"),
-    ("ex:mc-leap", pushed(-0.5, -0.5), "uphill"),
-    ("ex:mc-leap", old_velocity, "new velocity"),
-    ("ex:mc-exchange", crossed(lambda E, F, S, T: (1 / T - 1 / S) * (E - F)), "upside down"),
-    ("ex:mc-exchange", crossed(lambda E, F, S, T: (T - S) * (E - F)), "inverses are subtracted"),
-    ("ex:mc-exchange", crossed(lambda E, F, S, T: (E - F) / S), "first temperature"),
-    ("ex:mc-exchange", crossed(lambda E, F, S, T: (E - F) / T), "second temperature"),
-    ("ex:mc-exchange", crossed(lambda E, F, S, T: E / S - F / T), "four terms"),
-    ("ex:mc-exchange", lambda E, F, S, T: math.log(exchange(E, F, S, T) or 1e-300), "logarithm"),
+    ("ex:mc-leap", taken_back(at_new=False), "at its own place"),
+    ("ex:mc-leap", taken_back(second=0.0), "Only one half"),
+    ("ex:mc-leap", taken_back(-0.5, -0.5), "taken off on the way back"),
+    ("ex:mc-leap", lambda *given: before(*given)[::-1], "place comes first"),
+    ("ex:mc-exchange", crossed(lambda E_x, E_y, F_x, F_y: E_y + F_x - E_x - F_y), "upside down"),
+    ("ex:mc-exchange", crossed(lambda E_x, E_y, F_x, F_y: E_x - E_y), "first walk alone"),
+    ("ex:mc-exchange", crossed(lambda E_x, E_y, F_x, F_y: F_y - F_x), "second walk alone"),
+    ("ex:mc-exchange", crossed(lambda E_x, E_y, F_x, F_y: E_x + F_x - E_y - F_y), "trade places in F"),
+    ("ex:mc-exchange", crossed(lambda E_x, E_y, F_x, F_y: E_x + E_y - F_x - F_y), "not E and F"),
+    ("ex:mc-exchange", lambda *energies: math.log(exchange(*energies) or 1e-300), "logarithm"),
+    ("ex:mc-exchange", lambda *energies: exchange(*energies) ** 0.5, "factor ½"),
+    (
+        "ex:mc-exchange",
+        lambda E_x, E_y, F_x, F_y: 1 / (1 + math.exp(min(700, E_y + F_x - E_x - F_y))),
+        "Barker",
+    ),
 ]  # fmt: skip
 
 
 def test_a_leap_must_return_two_things(said):
-    assert said("ex:mc-leap", lambda x, v, step, score: x + step * v).startswith("not yet")
+    assert said("ex:mc-leap", lambda x, v, step, score: x - step * v).startswith("not yet")
     assert "nothing" in said("ex:mc-leap", lambda x, v, step, score: None)
 
 
 def test_a_leap_may_be_a_list(said):
-    assert said("ex:mc-leap", lambda *given: list(lesson_leap(*given))).startswith("right")
+    assert said("ex:mc-leap", lambda *given: list(lesson_before(*given))).startswith("right")

@@ -22,10 +22,14 @@ def square(y, k, g):
     return 2 * growth(0.05) - growth(0.1)
 
 
-def median(x0, mu, sigma, t):
-    """The mean of x and that of x², which grows at the rate 2μ + σ², say how wide a law of a normal logarithm is."""
-    mean, second = x0 * math.exp(mu * t), x0**2 * math.exp((2 * mu + sigma**2) * t)
-    return mean**2 / math.sqrt(second)
+def bet(mu, sigma, r):
+    """The share at which the logarithm grows most: where its growth, a parabola through three points, has its top."""
+
+    def growth(c):  # of the logarithm of the whole sum
+        return c * mu + (1 - c) * r - (c * sigma) ** 2 / 2
+
+    low, middle, high = growth(-1.0), growth(0.0), growth(1.0)
+    return (low - high) / (2 * (low - 2 * middle + high))
 
 
 def flux(left, right, f, D, h):
@@ -35,10 +39,12 @@ def flux(left, right, f, D, h):
     return (D * left - D * right * math.exp(-v * h)) / integrate.quad(lambda y: math.exp(-v * y), 0, h)[0]
 
 
-def at_rest(x, f, D):
-    x, f, D = (part.double().numpy() for part in (x, f, D))
-    u = np.exp(integrate.cumulative_trapezoid(f / D, x, initial=0))
-    return u / D / integrate.trapezoid(u / D, x)
+def drift_for(x, log_p, D):
+    """What keeps the current f p − (D p)' at zero."""
+    x = x.clone().requires_grad_()
+    p = log_p(x).exp()
+    (slope,) = torch.autograd.grad((D(x) * p).sum(), x)
+    return (slope / p).detach()
 
 
 def slowest(k, gamma):
@@ -79,18 +85,11 @@ def tensor_flux(left, right, f, D, h):
     return D / h * (B(-w) * left - B(w) * right)
 
 
-def lesson_rest(x, f, D):
-    inside = torch.cumulative_trapezoid(f / D, x)
-    p = torch.cat([torch.zeros_like(x[:1]), inside]).exp() / D
-    return p / torch.trapezoid(p, x)
+def lesson_drift(x, log_p, D):
+    def slope(function):
+        return torch.func.grad(lambda x: function(x).sum())(x)
 
-
-def careful_rest(x, f, D):  # no exponent is large
-    log_u = torch.zeros_like(x)
-    log_u[1:] = torch.cumulative_trapezoid(f / D, x)
-    log_p = log_u - D.log()
-    p = (log_p - log_p.max()).exp()
-    return p / torch.trapezoid(p, x)
+    return D(x) * slope(log_p) + slope(D)
 
 
 def lesson_slowest(k, gamma):
@@ -107,21 +106,19 @@ def lesson_rate(a, b, T):
 
 REFERENCES = [
     ("ex:fp-square", square),
-    ("ex:fp-median", median),
+    ("ex:fp-bet", bet),
     ("ex:fp-wall", flux),
-    ("ex:fp-rest", at_rest),
+    ("ex:fp-rest", drift_for),
     ("ex:fp-swing", slowest),
     ("ex:fp-kramers", rate),
     ("ex:fp-back", back),
 ]
 LESSON = [
     ("ex:fp-square", lambda y, k, g: g**2 - 2 * k * y),
-    ("ex:fp-median", lambda x0, mu, sigma, t: x0 * math.exp((mu - sigma**2 / 2) * t)),
-    ("ex:fp-median", lambda x0, mu, sigma, t: math.exp(math.log(x0) + (mu - sigma**2 / 2) * t)),
+    ("ex:fp-bet", lambda mu, sigma, r: (mu - r) / sigma**2),
     ("ex:fp-wall", lesson_flux),
     ("ex:fp-wall", tensor_flux),
-    ("ex:fp-rest", lesson_rest),
-    ("ex:fp-rest", careful_rest),
+    ("ex:fp-rest", lesson_drift),
     ("ex:fp-swing", complex_slowest),
     ("ex:fp-swing", lesson_slowest),
     ("ex:fp-kramers", lesson_rate),
@@ -148,31 +145,13 @@ def test_a_particle_that_swings_gets_a_hint_of_its_own(said):
     assert "root is imaginary" in told
 
 
-def law(exponent=lambda f, D: f / D, front=lambda D: 1 / D, scale=torch.trapezoid):
-    """The density at rest from another exponent, another factor in front, or another scale."""
-
-    def answer(x, f, D):
-        p = front(D) * torch.exp(
-            torch.as_tensor(integrate.cumulative_trapezoid(exponent(f, D), x, initial=0))
-        )
-        return p / scale(p, x)
-
-    return answer
+def slope(function, x):
+    return torch.func.grad(lambda x: function(x).sum())(x)
 
 
-def outside(x, f, D):
-    p = torch.exp(torch.as_tensor(integrate.cumulative_trapezoid(f, x, initial=0)) / D) / D
-    return p / torch.trapezoid(p, x)
-
-
-def boxes(x, f, D):
-    p = torch.exp(torch.cumsum(f / D, 0) * (x[1] - x[0])) / D
-    return p / torch.trapezoid(p, x)
-
-
-def without_first(x, f, D):
-    p = torch.cumulative_trapezoid(f / D, x).exp() / D[1:]
-    return p / torch.trapezoid(p, x[1:])
+def pull(rule):
+    """A drift from the slopes of log p and of D, from D itself, and from p."""
+    return lambda x, log_p, D: rule(slope(log_p, x), slope(D, x), D(x), log_p(x).exp())
 
 
 def crossed(plus, minus, front=lambda D, h: D / h):
@@ -219,21 +198,18 @@ SLIPS = [
     ("ex:fp-square", lambda y, k, g: g**2 - 2 * k * y**0.5, "both have"),
     ("ex:fp-square", lambda y, k, g: 2 * g * y**0.5, "size of the noise"),
     ("ex:fp-square", lambda y, k, g: g**2 / 2 / k, "is zero"),
-    ("ex:fp-median", lambda x0, mu, s, t: x0 * math.exp(mu * t), "That is the mean: "),
-    ("ex:fp-median", lambda x0, mu, s, t: x0 * math.exp((mu + s**2 / 2) * t), "other sign"),
-    ("ex:fp-median", lambda x0, mu, s, t: x0 * math.exp((mu - s**2) * t), "has a factor ½."),
-    ("ex:fp-median", lambda x0, mu, s, t: x0 * math.exp((mu - s**2 / 4) * t), "once only"),
-    ("ex:fp-median", lambda x0, mu, s, t: x0 * math.exp((mu - s / 2) * t), "Square"),
-    ("ex:fp-median", lambda x0, mu, s, t: x0 * math.exp((mu - 1.5 * s**2) * t), "density is largest"),
-    ("ex:fp-median", lambda x0, mu, s, t: x0 * math.exp(mu * t - s**2 / 2), "with the time, too"),
-    ("ex:fp-median", lambda x0, mu, s, t: x0 * math.exp(mu * t - s**2 / 2 * t**0.5), "not with its root"),
-    ("ex:fp-median", lambda x0, mu, s, t: x0 * math.exp(-(s**2) / 2 * t), "where is μ"),
-    ("ex:fp-median", lambda x0, mu, s, t: median(1.0, mu, s, t), "not at 1"),
-    ("ex:fp-median", lambda x0, mu, s, t: median(x0, mu, s, t) - x0, "start at x0"),
-    ("ex:fp-median", lambda x0, mu, s, t: math.log(median(x0, mu, s, t)), "logarithm"),
-    ("ex:fp-median", lambda x0, mu, s, t: x0 + x0 * (mu - s**2 / 2) * t, "compound"),
-    ("ex:fp-median", lambda x0, mu, s, t: median(x0, mu, s, 1.0), "one unit"),
-    ("ex:fp-median", lambda x0, mu, s, t: median(x0, mu, s, t) * math.exp(s * t**0.5), "typical kick"),
+    ("ex:fp-bet", lambda mu, s, r: mu / s**2, "must beat it"),
+    ("ex:fp-bet", lambda mu, s, r: 2 * bet(mu, s, r), "no faster"),
+    ("ex:fp-bet", lambda mu, s, r: bet(mu, s, r) / 2, "factor ½"),
+    ("ex:fp-bet", lambda mu, s, r: (mu - r) / s, "unit of risk"),
+    ("ex:fp-bet", lambda mu, s, r: (mu - r) * s, "Square"),
+    ("ex:fp-bet", lambda mu, s, r: mu - r, "noise cost"),
+    ("ex:fp-bet", lambda mu, s, r: 1.0, "maximises the mean"),
+    ("ex:fp-bet", lambda mu, s, r: (r - mu) / s**2, "sign is wrong"),
+    ("ex:fp-bet", lambda mu, s, r: r + (mu - r) ** 2 / 2 / s**2, "not the share"),
+    ("ex:fp-bet", lambda mu, s, r: mu - s**2 / 2, "whole sum in the game"),
+    ("ex:fp-bet", lambda mu, s, r: s**2 / (mu - r) if mu != r else 0.0, "upside down"),
+    ("ex:fp-bet", lambda mu, s, r: min(1.0, max(0.0, bet(mu, s, r))), "cut off"),
     ("ex:fp-wall", lambda p, q, f, D, h: f * (p + q) / 2 - D * (q - p) / h, "obvious guess"),
     ("ex:fp-wall", lambda p, q, f, D, h: f * (p if f > 0 else q) - D * (q - p) / h, "wind"),
     ("ex:fp-wall", crossed(B, lambda w: -B(-w)), "signs of w"),
@@ -248,23 +224,20 @@ SLIPS = [
     ("ex:fp-wall", crossed(lambda w: B(-w), B), "difference"),
     ("ex:fp-wall", lambda p, q, f, D, h: lesson_flux(p, 0.0, f, D, h), "comes back"),
     ("ex:fp-wall", crossed(B, lambda w: -B(w)), "same factor"),
-    ("ex:fp-rest", law(front=torch.ones_like), "in front of it"),
-    ("ex:fp-rest", law(front=torch.rsqrt), "Stratonovich"),
-    ("ex:fp-rest", law(front=lambda D: D), "does not multiply"),
-    ("ex:fp-rest", law(lambda f, D: -f / D), "sign of the exponent"),
-    ("ex:fp-rest", law(lambda f, D: f), "exponent is divided by D."),
-    ("ex:fp-rest", law(lambda f, D: f * D), "not multiplied"),
-    ("ex:fp-rest", outside, "inside of the integral"),
-    ("ex:fp-rest", law(lambda f, D: 2 * f / D), "counted already"),
-    ("ex:fp-rest", law(lambda f, D: f / D / 2), "too weak"),
-    ("ex:fp-rest", law(lambda f, D: 0 * f), "Where is the drift"),
-    ("ex:fp-rest", law(scale=lambda p, x: 1), "scale is missing"),
-    ("ex:fp-rest", law(scale=lambda p, x: p.sum()), "not the sum"),
-    ("ex:fp-rest", law(lambda f, D: f / D / (28 / 110)), "exponent takes the width"),
-    ("ex:fp-rest", law(scale=lambda p, x: torch.trapezoid(p)), "makes it 1"),
-    ("ex:fp-rest", boxes, "rectangles"),
-    ("ex:fp-rest", without_first, "first place"),
-    ("ex:fp-rest", lambda x, f, D: lesson_rest(x, f, D).log(), "logarithm"),
+    ("ex:fp-rest", pull(lambda s, b, d, p: d * s), "made good"),
+    ("ex:fp-rest", pull(lambda s, b, d, p: d * s + b / 2), "Stratonovich"),
+    ("ex:fp-rest", pull(lambda s, b, d, p: d * s - b), "drive it out"),
+    ("ex:fp-rest", pull(lambda s, b, d, p: s + b), "multiplied by D."),
+    ("ex:fp-rest", pull(lambda s, b, d, p: s / d + b), "not divided"),
+    ("ex:fp-rest", pull(lambda s, b, d, p: s), "same noise everywhere"),
+    ("ex:fp-rest", pull(lambda s, b, d, p: b), "Where is the law"),
+    ("ex:fp-rest", pull(lambda s, b, d, p: 2 * (d * s + b)), "half of g² already"),
+    ("ex:fp-rest", pull(lambda s, b, d, p: (d * s + b) / 2), "counted already"),
+    ("ex:fp-rest", pull(lambda s, b, d, p: -d * s - b), "sign of all"),
+    ("ex:fp-rest", pull(lambda s, b, d, p: d * s * p + b), "not that of p"),
+    ("ex:fp-rest", pull(lambda s, b, d, p: (d * s + b) * p), "current"),
+    ("ex:fp-rest", pull(lambda s, b, d, p: d * s + b / d), "not divided by D"),
+    ("ex:fp-rest", lambda x, log_p, D: drift_for(x, log_p, D).sum(), "do not add"),
     ("ex:fp-swing", lambda k, c: k / c, "limit of strong"),
     ("ex:fp-swing", lambda k, c: c - slowest(k, c), "fast rate"),
     ("ex:fp-swing", lambda k, c: c / 2, "creeps"),

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 from test_graders_chains import LESSON as OF_CHAINS
-from test_graders_chains import factor, lesson_leap
+from test_graders_chains import factor, lesson_before
 from test_graders_chains import lesson_rest as in_a_row
 from test_graders_gan import ANSWERS as OF_THE_GAME
 from test_graders_gan_practice import ANSWERS as OF_PRACTICE
@@ -18,7 +18,7 @@ from test_graders_gan_practice import lesson_balance, precision, reach, rests
 from test_graders_score import LESSON as OF_SCORES
 from test_graders_scorecard import FAST as OF_THE_CARD
 from test_graders_sde import LESSON as OF_CROWDS
-from test_graders_sde import lesson_flux, lesson_rate, lesson_rest, lesson_slowest
+from test_graders_sde import lesson_drift, lesson_flux, lesson_rate, lesson_slowest
 from torch.distributions import Normal
 
 from genlib import checks
@@ -477,32 +477,32 @@ WRONG = [
     ("ex:mc-spins", lambda b: math.tanh(b) ** 2 / 2),
     ("ex:mc-spins", lambda b: abs(math.tanh(b))),
     ("ex:mc-spins", lambda b: math.sinh(b) ** 2),
-    ("ex:mc-leap", lambda x, v, step, score: lesson_leap(x, v, step / 2, score)),
-    ("ex:mc-leap", lambda x, v, step, score: lesson_leap(x, v, step, lambda x: x)),
-    ("ex:mc-leap", lambda x, v, step, score: lesson_leap(x, -v, step, score)),
-    ("ex:mc-leap", lambda x, v, step, score: lesson_leap(*lesson_leap(x, v, step, score), step, score)),
-    ("ex:mc-exchange", lambda E, F, S, T: min(1.0, math.exp(min(0.0, (1 / S - 1 / T) * (E + F))))),
-    ("ex:mc-exchange", lambda E, F, S, T: math.exp(min(0.0, (E - F) / (S + T)))),
-    ("ex:mc-exchange", lambda E, F, S, T: math.exp(-abs((1 / S - 1 / T) * (E - F)))),
-    ("ex:mc-exchange", lambda E, F, S, T: float(E > F)),
+    ("ex:mc-leap", lambda x, v, step, score: lesson_before(x, v, step / 2, score)),
+    ("ex:mc-leap", lambda x, v, step, score: lesson_before(x, v, step, lambda x: x)),
+    ("ex:mc-leap", lambda x, v, step, score: lesson_before(x, -v, step, score)),
+    ("ex:mc-leap", lambda x, v, step, score: lesson_before(*lesson_before(x, v, step, score), step, score)),
+    ("ex:mc-exchange", lambda E_x, E_y, F_x, F_y: math.exp(-abs(E_x - E_y + F_y - F_x))),
+    ("ex:mc-exchange", lambda E_x, E_y, F_x, F_y: float(E_x + F_y > E_y + F_x)),
+    ("ex:mc-exchange", lambda E_x, E_y, F_x, F_y: math.exp(min(0.0, (E_x - E_y) * (F_x - F_y)))),
+    ("ex:mc-exchange", lambda E_x, E_y, F_x, F_y: math.exp(min(0.0, E_x - E_y) + min(0.0, F_y - F_x))),
     ("ex:fp-square", lambda y, k, g: g - 2 * k * y),
     ("ex:fp-square", lambda y, k, g: 2 * k * y - g**2),
     ("ex:fp-square", lambda y, k, g: (g - k * y**0.5) ** 2),
     ("ex:fp-square", lambda y, k, g: abs(g**2 - 2 * k * y)),
-    ("ex:fp-median", lambda x0, mu, sigma, t: x0 * (1 + mu) ** t),
-    ("ex:fp-median", lambda x0, mu, sigma, t: x0 * math.exp((mu + sigma**2) * t)),
-    ("ex:fp-median", lambda x0, mu, sigma, t: x0 * math.exp(mu * t) / 2),
-    ("ex:fp-median", lambda x0, mu, sigma, t: max(x0, x0 * math.exp((mu - sigma**2 / 2) * t))),
+    ("ex:fp-bet", lambda mu, sigma, r: (mu - r) / (mu + r)),
+    ("ex:fp-bet", lambda mu, sigma, r: (mu + r) / sigma**2),
+    ("ex:fp-bet", lambda mu, sigma, r: mu / sigma**2 - r),
+    ("ex:fp-bet", lambda mu, sigma, r: abs(mu - r) / sigma**2),
     ("ex:fp-wall", lambda left, right, f, D, h: lesson_flux(left, right, f, D, 2 * h)),
     ("ex:fp-wall", lambda left, right, f, D, h: lesson_flux(left, right, f, D / 2, h)),
     ("ex:fp-wall", lambda left, right, f, D, h: lesson_flux(right, left, f, D, h)),
     ("ex:fp-wall", lambda left, right, f, D, h: f * (left * D + right * D) / 2 - D * (right - left) / h),
     ("ex:fp-wall", lambda left, right, f, D, h: max(lesson_flux(left, right, f, D, h), 0.0)),
-    ("ex:fp-rest", lambda x, f, D: lesson_rest(x, f, D.sqrt())),
-    ("ex:fp-rest", lambda x, f, D: lesson_rest(x, f, D).flip(0)),
-    ("ex:fp-rest", lambda x, f, D: lesson_rest(x, f, D.mean() + 0 * D)),
-    ("ex:fp-rest", lambda x, f, D: lesson_rest(x, f, 2 * D)),
-    ("ex:fp-rest", lambda x, f, D: torch.ones_like(x) / (x[-1] - x[0])),
+    ("ex:fp-rest", lambda x, log_p, D: lesson_drift(x, log_p, lambda x: D(x).sqrt())),
+    ("ex:fp-rest", lambda x, log_p, D: lesson_drift(x, lambda x: -log_p(x), D)),
+    ("ex:fp-rest", lambda x, log_p, D: lesson_drift(x, log_p, lambda x: D(x).mean() + 0 * x)),
+    ("ex:fp-rest", lambda x, log_p, D: lesson_drift(x, lambda x: 2 * log_p(x), D)),
+    ("ex:fp-rest", lambda x, log_p, D: torch.zeros_like(x)),
     ("ex:fp-swing", lambda k, gamma: k / gamma * (1 + k / gamma**2) if gamma else 0.0),
     ("ex:fp-swing", lambda k, gamma: min(gamma / 2, k / gamma) if gamma else 0.0),
     ("ex:fp-swing", lambda k, gamma: max(lesson_slowest(k, gamma), 0.2)),

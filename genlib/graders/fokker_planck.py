@@ -9,7 +9,9 @@ import torch
 from torch import Tensor
 
 from genlib.checks import Case, grader
-from genlib.graders._tools import EXACT, asked, normal, real, telling, uniform
+from genlib.graders._tools import EXACT, asked, normal, real, telling
+
+Field = Callable[[Tensor], Tensor]
 
 
 @grader("ex:fp-square")
@@ -37,43 +39,35 @@ def _square(answer: Callable[[float, float, float], object]) -> Iterator[Case]:
         yield Case(question, given, expected, 1e-5, hint, telling(slips, expected))
 
 
-@grader("ex:fp-median")
-def _median(answer: Callable[[float, float, float, float], object]) -> Iterator[Case]:
-    hint = "How is the logarithm of the money distributed? Half of the players are below its middle."
-    for x0, mu, sigma, t in (
-        (1.6, 0.3, 0.7, 1.5),
-        (0.5, -0.2, 0.4, 3.0),
-        (2.0, 0.1, 1.3, 1.2),
-        (3.0, 0.25, 0.0, 2.0),
-        (1.2, 0.6, 0.9, 0.0),
+@grader("ex:fp-bet")
+def _bet(answer: Callable[[float, float, float], object]) -> Iterator[Case]:
+    hint = "How does the whole sum grow, and how its logarithm? The median is largest where the latter grows most."
+    for mu, sigma, r in (
+        (0.1, 0.4, 0.45),
+        (0.06, 0.2, 0.02),
+        (0.5, 1.3, 0.0),
+        (0.3, 0.7, 0.1),
+        (0.25, 0.5, 0.25),
     ):
-        half = sigma**2 / 2
-        expected = x0 * math.exp((mu - half) * t)
+        expected = (mu - r) / sigma**2
         slips = {
-            "That is the mean: a few huge winners carry it.": x0 * math.exp(mu * t),
-            "That is the mean by the rule of school; Itô's term has the other sign.": (
-                x0 * math.exp((mu + half) * t)
-            ),
-            "Itô's term has a factor ½.": x0 * math.exp((mu - 2 * half) * t),
-            "Itô's term has a factor ½, once only.": x0 * math.exp((mu - half / 2) * t),
-            "Square σ.": x0 * math.exp((mu - sigma / 2) * t),
-            "That is where the density is largest, and more than half are above.": (
-                x0 * math.exp((mu - 3 * half) * t)
-            ),
-            "Itô's term grows with the time, too.": x0 * math.exp(mu * t - half),
-            "Itô's term grows with the time, not with its root.": x0 * math.exp(mu * t - half * math.sqrt(t)),
-            "The drift is there in half of the cases, too: where is μ?": x0 * math.exp(-half * t),
-            "The money starts at x0, not at 1.": expected / x0,
-            "That is how much it has grown: start at x0.": expected - x0,
-            "That is its logarithm.": math.log(expected),
-            "Growth is compound: it takes an exponential.": x0 * (1 + (mu - half) * t),
-            "That is after one unit of time.": x0 * math.exp(mu - half),
-            "Half have less than the typical kick; its median is 0.": (
-                x0 * math.exp((mu - half) * t + sigma * math.sqrt(t))
+            "What lies safe grows, too: the game must beat it.": mu / sigma**2,
+            "That is the share at which the median grows no faster than what lies safe.": 2 * expected,
+            "Itô's term has a factor ½, and the derivative of a square a factor 2.": expected / 2,
+            "That is the gain for each unit of risk: squared, it grows with the share.": expected * sigma,
+            "Square σ.": expected * sigma**3,
+            "That is what the game earns more: how much does its noise cost?": mu - r,
+            "The whole sum maximises the mean. The median is asked.": 1.0,
+            "A game that earns more is worth a larger share: the sign is wrong.": -expected,
+            "That is the rate at which the median grows, not the share.": r + (mu - r) ** 2 / (2 * sigma**2),
+            "That is upside down.": 1 / expected if expected else math.inf,
+            "That is the growth of the logarithm with the whole sum in the game.": mu - sigma**2 / 2,
+            "The share is not to be cut off: below 0 one bets against, above 1 one borrows.": min(
+                max(expected, 0.0), 1.0
             ),
         }
-        question, given = f"x0 = {x0}, μ = {mu}, σ = {sigma}, t = {t}", asked(answer, x0, mu, sigma, t)
-        yield Case(question, given, expected, 1e-4, hint, telling(slips, expected))
+        question, given = f"μ = {mu}, σ = {sigma}, r = {r}", asked(answer, mu, sigma, r)
+        yield Case(question, given, expected, 1e-5, hint, telling(slips, expected))
 
 
 @grader("ex:fp-wall")
@@ -131,69 +125,43 @@ def _bernoulli(w: float) -> float:
 
 
 @grader("ex:fp-rest")
-def _rest(answer: Callable[[Tensor, Tensor, Tensor], object]) -> Iterator[Case]:
-    hint = "Put f/D at all places first, then its integral up to each place. The scale comes last."
-    wavy, line = torch.linspace(-1.5, 1.3, 12, **EXACT), torch.linspace(2.0, 5.0, 9, **EXACT)
-    calm, pair = torch.linspace(0.0, 1.0, 7, **EXACT), torch.tensor([-0.4, 0.5], **EXACT)
-    for x, f, D, name in (
-        (wavy, 0.4 - wavy, 1 + 0.6 * torch.sin(2 * wavy), "a noise that depends on the place"),
-        (line, 2 * normal(31, 9), 0.5 + uniform(32, 9), "places from 2 to 5"),
-        (calm, torch.zeros_like(calm), 0.4 + uniform(33, 7), "no drift"),
-        (wavy, -3 * wavy**3, torch.full_like(wavy, 0.7), "the same noise everywhere"),
-        (pair, torch.tensor([1.5, -0.3], **EXACT), torch.tensor([0.6, 1.1], **EXACT), "2 places"),
+def _rest(answer: Callable[[Tensor, Field, Field], object]) -> Iterator[Case]:
+    hint = "At rest on the line no current flows. Solve that for the drift; two slopes are in it."
+    wavy, row = torch.linspace(-1.5, 1.3, 12, **EXACT), normal(31, 5)
+    for x, log_p, D, name in (
+        (wavy, lambda x: -(x**2) / 2, lambda x: 1 + 0.6 * torch.sin(2 * x), "a normal law"),
+        (row, lambda x: -(x**4) / 4 + x**2, lambda x: 0.4 + x**2, "two valleys"),
+        (wavy, lambda x: -(x**2) / 2 + 5, lambda x: 0.7 + 0 * x, "the same noise everywhere"),
+        (row, lambda x: 0 * x, lambda x: (0.3 * x).exp(), "a crowd that is spread evenly"),
+        (wavy[:1], lambda x: torch.sin(x), lambda x: 2 + torch.cos(3 * x), "1 place"),
     ):
-        expected = _settled(x, f / D, 1 / D)
-        loose = _settled(x, f / D, 1 / D, width=1.0)
-        scale = torch.trapezoid(_law(x, f / D, 1 / D), x)
+        score, bend, d = _slope(log_p, x), _slope(D, x), D(x)
+        expected = d * score + bend
         slips = {
-            "That is e to the integral only: what stands in front of it?": _settled(x, f / D, D**0),
-            "That is Stratonovich's law: take Itô's.": _settled(x, f / D, D**-0.5),
-            "D does not multiply in front.": _settled(x, f / D, D),
-            "A drift to the right leads more to the right: the sign of the exponent is wrong.": (
-                _settled(x, -f / D, 1 / D)
-            ),
-            "The drift in the exponent is divided by D.": _settled(x, f, 1 / D),
-            "The drift in the exponent is divided by D, not multiplied.": _settled(x, f * D, 1 / D),
-            "D is inside of the integral, for it depends on the place.": _outside(x, f, D),
-            "D is half of g², and that is counted already.": _settled(x, 2 * f / D, 1 / D),
-            "The drift in the exponent is too weak: D is half of g² already.": _settled(
-                x, f / (2 * D), 1 / D
-            ),
-            "Where is the drift?": _settled(x, 0 * f, 1 / D),
-            "The scale is missing: the integral is to be 1.": expected * scale,
-            "The integral is to be 1, not the sum.": _law(x, f / D, 1 / D) / _law(x, f / D, 1 / D).sum(),
-            "The integral in the exponent takes the width of the steps, too.": loose,
-            "The integral that makes it 1 takes the width of the steps, too.": expected * (x[1] - x[0]),
-            "That is a sum of rectangles in the exponent: take the trapezoid rule.": _boxes(x, f / D, 1 / D),
-            "The first place is missing: the integral up to it is 0.": _settled(x, f / D, 1 / D, first=1),
-            "That is the logarithm of the density.": expected.log(),
+            "Where the noise is strong the crowd is pushed away: that has to be made good.": d * score,
+            "That is Stratonovich's: take Itô's.": d * score + bend / 2,
+            "Its sign is wrong: the drift holds the crowd where the noise would drive it out.": d * score
+            - bend,
+            "The slope of log p is multiplied by D.": score + bend,
+            "The slope of log p is multiplied by D, not divided.": score / d + bend,
+            "That is the drift for the same noise everywhere.": score,
+            "Where is the law?": bend,
+            "D is half of g² already.": 2 * expected,
+            "D is half of g², and that is counted already.": expected / 2,
+            "The sign of all is wrong.": -expected,
+            "The slope of log p is asked, not that of p.": d * score * log_p(x).exp() + bend,
+            "That is the current that spreads the crowd.": (d * score + bend) * log_p(x).exp(),
+            "The slope of D is not divided by D.": d * score + bend / d,
+            "Each place has a drift of its own: do not add up.": expected.sum(),
         }
-        given = asked(answer, x.clone(), f.clone(), D.clone())
-        yield Case(name, given, expected, 1e-5, hint, telling(slips, expected))
+        given = asked(answer, x.clone(), log_p, D)
+        yield Case(name, given, expected, 1e-4, hint, telling(slips, expected))
 
 
-def _law(x: Tensor, slope: Tensor, front: Tensor, width: float | None = None) -> Tensor:
-    """`front` times e to the integral of `slope`, by the trapezoid rule."""
-    pieces = (slope[1:] + slope[:-1]) / 2 * (x.diff() if width is None else width)
-    upto = torch.tril(torch.ones(len(x), len(x) - 1, **EXACT), -1)
-    return front * (upto @ pieces).exp()
-
-
-def _settled(x: Tensor, slope: Tensor, front: Tensor, width: float | None = None, first: int = 0) -> Tensor:
-    """The same with integral 1, from one of the places on."""
-    return _scaled(x[first:], _law(x, slope, front, width)[first:])
-
-
-def _scaled(x: Tensor, p: Tensor) -> Tensor:
-    return p / torch.trapezoid(p, x) if len(x) > 1 else p
-
-
-def _outside(x: Tensor, f: Tensor, D: Tensor) -> Tensor:
-    return _scaled(x, _law(x, f, torch.ones_like(D)) ** (1 / D) / D)
-
-
-def _boxes(x: Tensor, slope: Tensor, front: Tensor) -> Tensor:
-    return _scaled(x, front * (slope.cumsum(0) * (x[1] - x[0])).exp())
+def _slope(function: Field, x: Tensor) -> Tensor:
+    with torch.enable_grad():
+        x = x.clone().requires_grad_()
+        return torch.autograd.grad(function(x).sum(), x)[0]
 
 
 @grader("ex:fp-swing")

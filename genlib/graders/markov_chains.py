@@ -52,7 +52,9 @@ def _scaled(p: Tensor) -> Tensor:
 
 @grader("ex:mc-barker")
 def _barker(answer: Callable[[float, float, float, float], object]) -> Iterator[Case]:
-    hint = "Write the ratio of the traffic back to the traffic there. The rule is r / (1 + r)."
+    hint = (
+        "Which traffic is proposed from j to i, and which from i to j? Only their ratio counts in the rule."
+    )
     for p_i, p_j, forth, back in (
         (1.9, 0.7, 0.3, 0.5),
         (2.5, 0.4, 0.2, 0.6),
@@ -175,12 +177,10 @@ Leap = Callable[[Tensor, Tensor, float, Callable[[Tensor], Tensor]], object]
 
 @grader("ex:mc-leap")
 def _leap(answer: Leap) -> Iterator[Case]:
-    hint = "Half a kick, a whole step, half a kick. Where does the point stand at each kick?"
+    hint = "A leap can be reversed. What must be turned round before it, and what after it?"
     for seed, n, step in ((3, 4, 0.5), (6, 3, 0.9), (9, 1, 0.2), (12, 5, 1.3)):
         x, v = normal(seed, n), normal(seed + 30, n)
-        half = v + step / 2 * _bent(x)
-        there = x + step * half
-        expected = torch.stack([there, half + step / 2 * _bent(there)])
+        before = _leapt(x, v, -step)
 
         def both(x: Tensor = x, v: Tensor = v, step: float = step) -> object:
             got = answer(x.clone(), v.clone(), step, _bent)
@@ -190,42 +190,38 @@ def _leap(answer: Leap) -> Iterator[Case]:
                 else got
             )
 
-        full = v + step * _bent(x)
-        drift = x + step / 2 * v
-        later = x + step * v
+        half = v - step / 2 * _bent(x)
         slips = {
-            "The second half of the kick takes the score at the new place.": torch.stack(
-                [there, half + step / 2 * _bent(x)]
+            "That is the leap that comes after: where did it come from?": _leapt(x, v, step),
+            "The velocity has to be turned round before the leap, too.": _leapt(x, v, step) * _TURN,
+            "Turn the velocity round once more at the end: that is how it flew there.": before * _TURN,
+            "That is Euler's scheme backwards: it does not undo a leap.": torch.stack(
+                [x - step * v, v - step * _bent(x)]
             ),
-            "The second half of the kick is missing.": torch.stack([there, half]),
-            "The first half of the kick is missing.": torch.stack([later, v + step / 2 * _bent(later)]),
-            "That is Euler's scheme: both move at once.": torch.stack([later, full]),
-            "The kick is half as large, twice.": torch.stack(
-                [x + step * full, full + step * _bent(x + step * full)]
+            "Both halves of the kick are taken back, each at its own place.": torch.stack(
+                [x - step * half, half - step / 2 * _bent(x)]
             ),
-            "A whole kick and then a step: that is not the same both ways.": torch.stack(
-                [x + step * full, full]
-            ),
-            "The place moves by a whole step.": torch.stack(
-                [x + step / 2 * half, half + step / 2 * _bent(x + step / 2 * half)]
-            ),
-            "That is half a step, a kick, half a step: right in itself, but the other scheme.": torch.stack(
-                [drift + step / 2 * (v + step * _bent(drift)), v + step * _bent(drift)]
-            ),
-            "The score leads uphill in p: the velocity is kicked along it.": torch.stack(
+            "Only one half of the kick is taken back.": torch.stack([x - step * half, half]),
+            "The kicks are turned round too: they are taken off on the way back.": torch.stack(
                 [
-                    x + step * (v - step / 2 * _bent(x)),
-                    v - step / 2 * _bent(x) - step / 2 * _bent(x + step * (v - step / 2 * _bent(x))),
+                    x - step * (v + step / 2 * _bent(x)),
+                    v + step / 2 * _bent(x) + step / 2 * _bent(x - step * (v + step / 2 * _bent(x))),
                 ]
             ),
-            "The velocity is not turned round at the end.": torch.stack([expected[0], -expected[1]]),
-            "The place comes first, then the velocity.": expected.flip(0),
-            "The step moves the place with the new velocity, after half of the kick.": torch.stack(
-                [later, half + step / 2 * _bent(later)]
-            ),
+            "The place comes first, then the velocity.": before.flip(0),
         }
         question = f"{n} points, step {step}" if n > 1 else f"1 point, step {step}"
-        yield Case(question, both, expected, 1e-5, hint, telling(slips, expected))
+        yield Case(question, both, before, 1e-5, hint, telling(slips, before))
+
+
+_TURN = torch.tensor([[1.0], [-1.0]], **EXACT)
+
+
+def _leapt(x: Tensor, v: Tensor, step: float) -> Tensor:
+    """Place and velocity (2, n) after one leap."""
+    v = v + step / 2 * _bent(x)
+    x = x + step * v
+    return torch.stack([x, v + step / 2 * _bent(x)])
 
 
 def _bent(x: Tensor) -> Tensor:
@@ -235,36 +231,32 @@ def _bent(x: Tensor) -> Tensor:
 
 @grader("ex:mc-exchange")
 def _exchange(answer: Callable[[float, float, float, float], object]) -> Iterator[Case]:
-    hint = (
-        "Write the law of both walks before and after the exchange. Constants cancel; a chance is at most 1."
-    )
-    for E, F, S, T in (
-        (0.5, 3.1, 1.0, 4.0),
-        (5.0, 2.2, 1.0, 3.0),
-        (0.6, 2.0, 2.0, 1.0),
-        (7.5, 7.5, 1.0, 9.0),
-        (-2.0, 1.5, 1.5, 6.0),
-        (900.0, 3.0, 1.0, 2.0),
+    hint = "Write the law of both walks before and after the exchange. A chance is at most 1."
+    for E_x, E_y, F_x, F_y in (
+        (0.5, 1.7, 1.4, 0.9),
+        (3.0, 1.0, 0.7, 2.5),
+        (1.2, 2.0, 1.9, 1.5),
+        (0.6, 0.6, 0.4, 0.4),
+        (-2.0, 1.5, 0.3, 2.1),
+        (900.0, 3.0, 4.0, 700.0),
+        (3.0, 900.0, 700.0, 4.0),
     ):
-        log_r = (1 / S - 1 / T) * (E - F)
+        log_r = E_x + F_y - E_y - F_x
         expected = math.exp(min(0.0, log_r))
         slips = {
-            "It is upside down: a walk goes where it fits better.": math.exp(min(0.0, -log_r)),
-            "Temperatures divide: their inverses are subtracted.": math.exp(min(0.0, (T - S) * (E - F))),
-            "That is a step of one walk at the first temperature.": math.exp(min(0.0, (E - F) / S)),
-            "That is a step of one walk at the second temperature.": math.exp(min(0.0, (E - F) / T)),
-            "Both walks change: subtract the inverse temperatures, do not add them.": math.exp(
-                min(0.0, (1 / S + 1 / T) * (E - F))
+            "It is upside down: low energies are probable.": math.exp(min(0.0, -log_r)),
+            "That is a step of the first walk alone: the second moves, too.": math.exp(min(0.0, E_x - E_y)),
+            "That is a step of the second walk alone: the first moves, too.": math.exp(min(0.0, F_y - F_x)),
+            "Both move to the place of the other: x and y trade places in F, too.": math.exp(
+                min(0.0, E_x + F_x - E_y - F_y)
             ),
-            "Each energy stands over a temperature before and after: four terms.": math.exp(
-                min(0.0, E / S - F / T)
-            ),
-            "One over the difference is not the difference of the inverses.": math.exp(
-                min(0.0, (E - F) / (T - S)) if S != T else 0.0
+            "Each law keeps its energy: the places are exchanged, not E and F.": math.exp(
+                min(0.0, E_x + E_y - F_x - F_y)
             ),
             "That is the logarithm; the chance itself is asked.": min(0.0, log_r),
             "There is no factor ½: nothing is a square here.": math.exp(min(0.0, log_r / 2)),
-            "That is Barker's rule.": 1 / (1 + math.exp(-log_r)) if log_r > -700 else 0.0,
+            "That is Barker's rule.": math.exp(min(0.0, log_r)) / (1 + math.exp(-abs(log_r))),
         }
-        question, given = f"E = {E}, F = {F}, S = {S}, T = {T}", asked(answer, E, F, S, T)
+        question = f"E = {E_x}, {E_y} and F = {F_x}, {F_y} at x, y"
+        given = asked(answer, E_x, E_y, F_x, F_y)
         yield Case(question, given, expected, 1e-5, hint, telling(slips, expected))

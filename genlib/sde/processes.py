@@ -255,7 +255,8 @@ class Reversed:
         end: the time from which it runs back.
 
     Raises:
-        ValueError: end is not above 0, the score has another shape than x, or the clock runs past end.
+        ValueError: end is not above 0, the score has another shape than x, the clock runs past end, or the noise
+            differs between the points.
     """
 
     def __init__(self, process: Process, score: Drift, end: float) -> None:
@@ -264,8 +265,10 @@ class Reversed:
     def drift(self, x: Tensor, t: float) -> Tensor:
         """−f + g² ∇ log p, (B, *E) → (B, *E), at the time t of the backward clock."""
         t = self._forward(t)
-        score = require.same_shape("score", self.score(x, t), x)
-        return -self.process.drift(x, t) + self.process.noise(x, t) ** 2 * score
+        score, g = require.same_shape("score", self.score(x, t), x), self.process.noise(x, t)
+        if isinstance(g, Tensor) and g.ndim == x.ndim and not require.holds((g == g[:1]).all()):
+            raise ValueError("the noise of a process that is reversed must be the same at all places x")
+        return -self.process.drift(x, t) + g**2 * score
 
     def noise(self, x: Tensor, t: float) -> Tensor | float:
         """The noise g of the process, at the time t of the backward clock."""
