@@ -4,7 +4,11 @@ A process moves points x (B, *E) by dx = f(x, t) dt + g(x, t) dW in the sense of
 g in each coordinate. Time t is a number of at least 0.
 """
 
+from genlib.sde.backward import adaptive, cleaned, exponential, predictor_corrector
+from genlib.sde.flow import ProbabilityFlow, divergence, integrate, log_prob, signs, solve
 from genlib.sde.grid import Grid, at_rest, evolve
+from genlib.sde.model import ScoreSDE
+from genlib.sde.noising import Noising, SubVariancePreserving, VarianceExploding, VariancePreserving
 from genlib.sde.processes import (
     Brownian,
     Diffusion,
@@ -24,12 +28,27 @@ __all__ = [
     "GeometricBrownian",
     "Grid",
     "Linear",
+    "Noising",
     "OrnsteinUhlenbeck",
     "Overdamped",
+    "ProbabilityFlow",
     "Process",
     "Reversed",
+    "ScoreSDE",
+    "SubVariancePreserving",
     "Underdamped",
+    "VarianceExploding",
+    "VariancePreserving",
+    "adaptive",
     "at_rest",
+    "cleaned",
+    "divergence",
     "evolve",
+    "exponential",
+    "integrate",
+    "log_prob",
+    "predictor_corrector",
+    "signs",
     "simulate",
+    "solve",
 ]
