@@ -292,29 +292,34 @@ class ImageNet(nn.Module):
 
     The image is seen at two sizes. What is found at 4 × 4 places is added to what is seen at 8 × 8. The
     last layer starts without weights.
+
+    Args:
+        inputs, outputs: numbers that come in and go out at each pixel.
+        told: how many numbers it is told beside the noise level.
+        gate_dropout: share of the dense layer's numbers that is left out in training.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, inputs: int = 1, outputs: int = 1, told: int = 0, gate_dropout: float = 0.0) -> None:
         super().__init__()
-        self.first = nn.Conv2d(1, 16, 3, padding=1)
+        self.first = nn.Conv2d(inputs, 16, 3, padding=1)
         self.down = nn.Conv2d(16, 48, 2, stride=2)
-        self.level = nn.Linear(8, 48)
+        self.level = nn.Linear(8 + told, 48)
         self.near = nn.Conv2d(48, 48, 3, padding=1)
-        self.whole = nn.Linear(16 * 48 + 8, 64)
+        self.whole = nn.Linear(16 * 48 + 8 + told, 64)
         self.back = nn.Linear(64, 16 * 48)
         self.up = nn.Conv2d(48, 4 * 16, 1)
         self.mix = nn.Conv2d(16, 16, 3, padding=1)
-        self.last = nn.Conv2d(16, 1, 3, padding=1)
-        self.drop = nn.Dropout(0.1)
+        self.last = nn.Conv2d(16, outputs, 3, padding=1)
+        self.drop, self.gate_drop = nn.Dropout(0.1), nn.Dropout(gate_dropout)
         nn.init.zeros_(self.last.weight)
 
-    def forward(self, x: Tensor, log_sigma: Tensor) -> Tensor:
-        """Images (B, 64) and log σ (B,) → (B, 64)."""
-        level = waves(log_sigma)
-        fine = self.first(x.reshape(-1, 1, 8, 8))
+    def forward(self, x: Tensor, log_sigma: Tensor, c: Tensor | None = None) -> Tensor:
+        """Images (B, 64 inputs), log σ (B,) and what it is told (B, told) → (B, 64 outputs), pixels last."""
+        level = _beside(waves(log_sigma), c)
+        fine = self.first(x.reshape(len(x), -1, 8, 8))
         coarse = self.down(silu(fine)) + self.level(level)[:, :, None, None]
         seen = self.drop(silu(coarse))
-        gate = silu(self.whole(torch.cat([seen.flatten(1), level], 1)))
+        gate = self.gate_drop(silu(self.whole(torch.cat([seen.flatten(1), level], 1))))
         coarse = coarse + silu(self.near(seen) + self.back(gate).view_as(seen))
         fine = fine + pixel_shuffle(self.up(silu(coarse)), 2)
         fine = fine + self.mix(silu(fine))

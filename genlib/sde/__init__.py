@@ -7,6 +7,7 @@ g in each coordinate. Time t is a number of at least 0.
 from genlib.sde.backward import adaptive, cleaned, exponential, predictor_corrector
 from genlib.sde.flow import ProbabilityFlow, divergence, integrate, log_prob, signs, solve
 from genlib.sde.grid import Grid, at_rest, evolve
+from genlib.sde.levels import GreyScore
 from genlib.sde.model import ScoreSDE
 from genlib.sde.noising import Noising, SubVariancePreserving, VarianceExploding, VariancePreserving
 from genlib.sde.processes import (
@@ -26,6 +27,7 @@ __all__ = [
     "Brownian",
     "Diffusion",
     "GeometricBrownian",
+    "GreyScore",
     "Grid",
     "Linear",
     "Noising",

@@ -155,9 +155,9 @@ def adaptive(
 ) -> tuple[Tensor, int]:
     r"""The reversed process from t = 1 to `end` with steps that adapt (after Jolicoeur-Martineau et al. 2021).
 
-    (arXiv:2105.14080.) Two steps from the same point with the same noise, that of Euler and that of Heun, tell the error by their
-    difference: its root mean square over the batch, in units of the crowd's own at that time. A step is kept where it is
-    below the tolerance, and the next one has the length
+    (arXiv:2105.14080.) Two steps from the same point with the same noise, that of Euler and that of Heun, tell the
+    error by their difference: its root mean square over the batch, in units of the crowd's own at that time. A step is
+    kept where it is below the tolerance, and the next one has the length
 
     .. math:: h \leftarrow 0.9\, h \cdot (\text{tolerance} / \text{error})^{1/2}
 

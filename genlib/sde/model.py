@@ -21,7 +21,8 @@ from genlib.sde.noising import Noising
 class ScoreSDE(ScoreModel):
     r"""`genlib.score.ScoreModel` at all levels between two, of any noising process (Song et al. 2021).
 
-    (arXiv:2011.13456.) In z = x/(α r), with r² = τ² + κ² and u = log κ, its probability flow is the network itself, up to a factor:
+    (arXiv:2011.13456.) In z = x/(α r), with r² = τ² + κ² and u = log κ, its probability flow is the network itself, up
+    to a factor:
 
     .. math:: \frac{dz}{du} = -\frac{\kappa \tau}{r^2}\, F(z, u)
 
