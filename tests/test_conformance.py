@@ -12,11 +12,12 @@ import torch
 from torch import nn
 
 import genlib
-from genlib import data, discrete, flows, gan, metrics, plotting, score, sequence, vae
+from genlib import data, discrete, flows, gan, metrics, plotting, score, sde, sequence, vae
 from genlib.conditional import Conditional
-from genlib.nets import MLP, Ink, Scaled, ScoreNet, Tilt, perceptron
+from genlib.nets import MLP, ImageNet, Ink, Scaled, ScoreNet, Tilt, perceptron
 from genlib.scorecard import images, points, protocol, recipe
 
+pytestmark = pytest.mark.filterwarnings("ignore:`torch.jit.script` is deprecated:DeprecationWarning")  # torch's jvp
 POINTS = torch.randn(60, 2, generator=torch.Generator().manual_seed(0))
 DIGITS = data.digits().train.images[:60]
 
@@ -52,6 +53,14 @@ def a_score():
     return score.ScoreModel(ScoreNet(2, 4), (2,), score.geometric_levels(2.0, 0.5, 3))
 
 
+def a_score_sde():
+    return sde.ScoreSDE(ScoreNet(2, 4), (2,), sde.VariancePreserving(0.1, 5.0), 0.5)
+
+
+def a_grey_score():
+    return sde.GreyScore(ImageNet(2, 4, told=2), DIGITS)
+
+
 def cells():
     return points.Cells(4.0, 16)
 
@@ -76,6 +85,8 @@ MODELS = {
     "GAN": a_gan,
     "GAN of images": a_gan_of_images,
     "score model": a_score,
+    "score SDE": a_score_sde,
+    "grey score": a_grey_score,
     "condition filled in": lambda: Conditional(
         flows.Flow([flows.Coupling(flows.alternating(2), flows.Affine(), MLP(1, 1, 2, condition=1))], (2,)), 1
     )(torch.ones(1)),
@@ -106,7 +117,7 @@ VARIABLE = ("n-gram", "recurrent", "Transformer", "grammar")  # sequences may be
 LEARNT = [
     name for name, make in MODELS.items() if isinstance(make(), nn.Module) and list(make().parameters())
 ]
-STEPS = {"score model": {"steps": 2}}  # settings that keep a draw short
+STEPS = {"score model": {"steps": 2}, "score SDE": {"steps": 2}, "grey score": {"calls": 2}}  # settings that keep a draw short
 
 
 @pytest.fixture(params=EVERYTHING)
@@ -247,6 +258,7 @@ FLOATING = [
     "GAN",
     "GAN of images",
     "score model",
+    "score SDE",
     "scorecard: map",
     "scorecard: kernels",
     "scorecard: mixture",
@@ -266,7 +278,7 @@ def test_models_work_in_their_own_precision(name, dtype):
             assert value.dtype == dtype, key
 
 
-@pytest.mark.parametrize("name", ["flow", "VAE", "GAN", "score model"])
+@pytest.mark.parametrize("name", ["flow", "VAE", "GAN", "score model", "score SDE"])
 def test_data_of_another_precision_are_refused_with_both_named(name):
     model = made(name)
     x = draw(name, model, 4).double()
@@ -303,6 +315,8 @@ ON_META = [
     "VAE of bits",
     "GAN",
     "score model",
+    "score SDE",
+    "grey score",
     "scorecard: map",
 ]
 
@@ -316,8 +330,10 @@ def test_no_number_is_left_on_the_default_device(name):
     x = torch.zeros(shape, dtype=torch.int64 if whole else None, device="meta")
     if name in ("softmax", "recurrent", "Transformer"):  # their checks look at values
         value = model(x)[0] if name != "softmax" else model.probs
-    elif name == "score model":
+    elif name in ("score model", "score SDE"):
         value = model.net(x, torch.zeros(4, device="meta"))
+    elif name == "grey score":
+        value = model.clean(x.flatten(1), 1.0)
     elif name in ("GAN", "VAE", "VAE of bits"):
         value = model.generator(torch.zeros(4, 3, device="meta")) if name == "GAN" else model.encode(x).mean
     elif name == "scorecard: map":
@@ -330,7 +346,7 @@ def test_no_number_is_left_on_the_default_device(name):
 
 
 def test_the_default_device_is_no_part_of_a_model():
-    for name in ("flow", "VAE", "GAN", "score model", "scorecard: map", "softmax"):
+    for name in ("flow", "VAE", "GAN", "score model", "score SDE", "grey score", "scorecard: map", "softmax"):
         model, x = made(name), draw(name, made(name), 3)
         with torch.device("meta"):
             assert draw(name, model, 2).device.type == "cpu", name

@@ -22,6 +22,7 @@ from genlib.sde.processes import (
     Underdamped,
 )
 from genlib.sde.simulate import simulate
+from genlib.sde.table import NoisedTable
 
 __all__ = [
     "Brownian",
@@ -30,6 +31,7 @@ __all__ = [
     "GreyScore",
     "Grid",
     "Linear",
+    "NoisedTable",
     "Noising",
     "OrnsteinUhlenbeck",
     "Overdamped",

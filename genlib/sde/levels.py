@@ -20,8 +20,8 @@ from genlib.sde.noising import VarianceExploding
 class GreyScore(nn.Module):
     r"""Diffusion of images with grey levels k = 0, …, K − 1 (after Dieleman et al. 2022, arXiv:2211.15089).
 
-    Noise lies on the levels themselves, y = x + κε. Without a network the posterior of each pixel would be its histogram
-    h, weighed by the noise. The network tilts it:
+    Noise lies on the levels themselves, y = x + κε. Without a network the posterior of a pixel would be its histogram h,
+    weighed by the noise. The network tilts it:
 
     .. math:: P(x_d = k \mid y) = \operatorname{softmax}_k \Bigl( \log h_{dk} - \frac{(y_d - k)^2}{2 \kappa^2}
         + \sum_j a_{dj}(y, \kappa)\, c_j(k) \Bigr), \qquad
