@@ -301,6 +301,7 @@ class ImageNet(nn.Module):
 
     def __init__(self, inputs: int = 1, outputs: int = 1, told: int = 0, gate_dropout: float = 0.0) -> None:
         super().__init__()
+        self.told = require.whole_number("told", told, 0)
         self.first = nn.Conv2d(inputs, 16, 3, padding=1)
         self.down = nn.Conv2d(16, 48, 2, stride=2)
         self.level = nn.Linear(8 + told, 48)
@@ -315,8 +316,9 @@ class ImageNet(nn.Module):
 
     def forward(self, x: Tensor, log_sigma: Tensor, c: Tensor | None = None) -> Tensor:
         """Images (B, 64 inputs), log σ (B,) and what it is told (B, told) → (B, 64 outputs), pixels last."""
+        _check_condition(c, self.told)
         level = _beside(waves(log_sigma), c)
-        fine = self.first(x.reshape(len(x), -1, 8, 8))
+        fine = self.first(x.reshape(len(x), self.first.in_channels, 8, 8))
         coarse = self.down(silu(fine)) + self.level(level)[:, :, None, None]
         seen = self.drop(silu(coarse))
         gate = self.gate_drop(silu(self.whole(torch.cat([seen.flatten(1), level], 1))))

@@ -17,7 +17,9 @@ from genlib.conditional import Conditional
 from genlib.nets import MLP, ImageNet, Ink, Scaled, ScoreNet, Tilt, perceptron
 from genlib.scorecard import images, points, protocol, recipe
 
-pytestmark = pytest.mark.filterwarnings("ignore:`torch.jit.script` is deprecated:DeprecationWarning")  # torch's jvp
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:`torch.jit.script` is deprecated:DeprecationWarning"
+)  # torch's jvp
 POINTS = torch.randn(60, 2, generator=torch.Generator().manual_seed(0))
 DIGITS = data.digits().train.images[:60]
 
@@ -117,7 +119,11 @@ VARIABLE = ("n-gram", "recurrent", "Transformer", "grammar")  # sequences may be
 LEARNT = [
     name for name, make in MODELS.items() if isinstance(make(), nn.Module) and list(make().parameters())
 ]
-STEPS = {"score model": {"steps": 2}, "score SDE": {"steps": 2}, "grey score": {"calls": 2}}  # settings that keep a draw short
+STEPS = {
+    "score model": {"steps": 2},
+    "score SDE": {"steps": 2},
+    "grey score": {"calls": 2},
+}  # settings that keep a draw short
 
 
 @pytest.fixture(params=EVERYTHING)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import warnings
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -160,7 +161,9 @@ def divergence(field: Field, x: Tensor, t: float, probes: Tensor | None = None) 
         velocity, change = jvp(lambda x: field(x, t), (x,), (v,))
         return velocity, (v * change).flatten(1).sum(1)
 
-    velocity, parts = vmap(along, out_dims=(None, 0), randomness="error")(directions)
+    with warnings.catch_warnings():  # of torch's own use of what it has deprecated
+        warnings.filterwarnings("ignore", "`torch.jit.script` is deprecated", DeprecationWarning)
+        velocity, parts = vmap(along, out_dims=(None, 0), randomness="error")(directions)
     return velocity, parts.sum(0) if probes is None else parts.mean(0)
 
 
@@ -217,7 +220,8 @@ def signs(count: int, x: Tensor, generator: torch.Generator | None = None) -> Te
 
 def monotone(times: Tensor | Sequence[float]) -> list[float]:
     """Return times (N + 1,) as numbers after checking that they all rise or all fall."""
-    times = require.real_tensor("times", times).double()
+    exact = torch.empty(0, dtype=torch.float64, device="cpu")  # a list is not rounded to single precision
+    times = require.real_tensor("times", times, like=exact)
     steps = times.diff()
     if times.ndim != 1 or len(times) < 2 or not ((steps > 0).all() or (steps < 0).all()):
         raise ValueError(

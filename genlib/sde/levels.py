@@ -6,12 +6,12 @@ import math
 
 import torch
 from torch import Tensor, nn
-from torch.distributions import Independent, Normal
 from torch.nn import functional
 
 from genlib import _arguments as require
 from genlib._random import drawing_from, normal
 from genlib._shapes import evaluating
+from genlib.flows import StandardNormal
 from genlib.sde.backward import exponential
 from genlib.sde.flow import log_prob, signs
 from genlib.sde.noising import VarianceExploding
@@ -20,8 +20,8 @@ from genlib.sde.noising import VarianceExploding
 class GreyScore(nn.Module):
     r"""Diffusion of images with grey levels k = 0, …, K − 1 (after Dieleman et al. 2022, arXiv:2211.15089).
 
-    Noise lies on the levels themselves, y = x + κε. Without a network the posterior of a pixel would be its histogram h,
-    weighed by the noise. The network tilts it:
+    Noise lies on the levels themselves, y = x + κε. Without a network the posterior of a pixel would be its histogram,
+    h, weighed by the noise. The network tilts it:
 
     .. math:: P(x_d = k \mid y) = \operatorname{softmax}_k \Bigl( \log h_{dk} - \frac{(y_d - k)^2}{2 \kappa^2}
         + \sum_j a_{dj}(y, \kappa)\, c_j(k) \Bigr), \qquad
@@ -37,7 +37,8 @@ class GreyScore(nn.Module):
         moved: share of images that are moved by a pixel in training.
 
     Raises:
-        ValueError: not 0 < last < first, or moved lies outside of [0, 1).
+        ValueError: not 0 < last < first, moved lies outside of [0, 1), or the images are fewer than two, all alike, or
+            no levels.
     """
 
     def __init__(
@@ -54,20 +55,30 @@ class GreyScore(nn.Module):
         super().__init__()
         if not require.positive("last", last) < require.positive("first", first):
             raise ValueError(f"last must be below first, got {last} and {first}")
+        if not isinstance(images, Tensor) or images.ndim != 3 or len(images) < 2:
+            got = tuple(images.shape) if isinstance(images, Tensor) else type(images).__name__
+            raise ValueError(f"images must be a tensor (n, H, W) with n at least 2, got {got}")
         self.event_shape, self.net = images.shape[1:], net
-        self.levels, self.last, self.first = (
-            require.whole_number("levels", levels, 2),
-            float(last),
-            float(first),
-        )
+        self.levels = require.whole_number("levels", levels, 2)
+        self.last, self.first = float(last), float(first)
+        images = require.symbols("images", images, self.event_shape, levels)
         self.median, self.moved = require.positive("median", median), require.share("moved", moved)
         h = functional.one_hot(images.flatten(1), levels).sum(0) + 0.03  # (H W, K)
         k = torch.arange(levels, device=images.device, dtype=torch.get_default_dtype())
         h, t = h / h.sum(-1, keepdim=True), 2 * k / (levels - 1) - 1
         self.spread = images.flatten(1).to(k).std(0).square().mean().sqrt().item()  # τ
+        if not self.spread > 0:
+            raise ValueError("images must not all be alike")
         for name, value in {"log_h": h.log().to(k), "k": k, "mean": h.to(k) @ k}.items():
             self.register_buffer(name, value)
         self.curves = nn.Parameter(torch.stack([t, t**2, (k == 0).to(k), (k == levels - 1).to(k)]))
+
+    def _images(self, x: Tensor) -> Tensor:
+        """Images (B, H, W) of levels, after checking that they are."""
+        x = require.symbols("x", x, self.event_shape, self.levels)
+        if x.ndim != 3:
+            raise ValueError(f"x must have shape (B, *{tuple(self.event_shape)}), got {tuple(x.shape)}")
+        return x
 
     def logits(self, y: Tensor, kappa: Tensor, moves: Tensor | None = None) -> Tensor:
         """Of P(x_d = k | y), (B, H W), κ (B,) and moves (B, 2) → (B, H W, K)."""
@@ -93,14 +104,13 @@ class GreyScore(nn.Module):
         The logarithm of the noise is logistic, spread evenly over the batch. Some images are moved, and the network is
         told.
         """
-        x, B = require.symbols("x", x, self.event_shape, self.levels), len(x)
-        move = torch.randint(-1, 2, (B, 2), device=x.device) * (
-            torch.rand(B, 1, device=x.device) < self.moved
-        )
+        x = self._images(x)
+        B, like = len(x), {"device": x.device, "dtype": self.k.dtype}
+        move = torch.randint(-1, 2, (B, 2), device=x.device) * (torch.rand(B, 1, **like) < self.moved)
         x = _moved(x, move).flatten(1)
-        share = (torch.randperm(B, device=x.device) + torch.rand(B, device=x.device)) / B
+        share = (torch.randperm(B, device=x.device) + torch.rand(B, **like)) / B
         kappa = self.median * (0.6 * share.clamp(0.002, 0.998).logit()).exp()
-        y = x + kappa[:, None] * torch.randn(x.shape, device=x.device, dtype=kappa.dtype)
+        y = x + kappa[:, None] * torch.randn(x.shape, **like)
         logits = self.logits(y, kappa, move.to(y))
         return functional.cross_entropy(logits.transpose(1, 2), x, reduction="none").sum(1)
 
@@ -126,8 +136,11 @@ class GreyScore(nn.Module):
             steps: of Runge and Kutta's method in log κ, four calls each.
             probes: for the divergence, as in `genlib.sde.divergence`; None for the exact one.
         """
+        y = require.batch("y", y, self.mean.shape)
         ends = [math.log(self.last), math.log(self.first)]
-        grid = torch.linspace(*ends, require.whole_number("steps", steps) + 1, dtype=torch.float64)
+        grid = torch.linspace(
+            *ends, require.whole_number("steps", steps) + 1, dtype=torch.float64, device="cpu"
+        )
 
         def velocity(w: Tensor, log_kappa: float) -> Tensor:  # of w = (y − mean) / r
             kappa = math.exp(log_kappa)
@@ -136,7 +149,7 @@ class GreyScore(nn.Module):
             return (y - self.clean(y, kappa)) / r - w * (kappa / r) ** 2
 
         r = math.hypot(self.spread, self.last)
-        base = Independent(Normal(torch.zeros_like(self.mean), torch.ones_like(self.mean)), 1)
+        base = StandardNormal(self.mean.shape)
         with evaluating(self):
             return log_prob(velocity, (y - self.mean) / r, grid, base, probes=probes) - len(
                 self.mean
@@ -161,7 +174,7 @@ class GreyScore(nn.Module):
             probes: how many random signs for the divergence; None for the exact one.
             generator: draws from here instead of torch's global one.
         """
-        x = require.symbols("x", x, self.event_shape, self.levels).flatten(1)
+        x = self._images(x).flatten(1)
         eps = normal(x.shape, self.k, generator)
         y = x + self.last * eps
         directions = None if probes is None else signs(probes, y, generator)

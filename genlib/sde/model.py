@@ -7,11 +7,11 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
-from torch.distributions import Independent, Normal
 
 from genlib import _arguments as require
 from genlib._random import normal
-from genlib._shapes import evaluating, like_parameters
+from genlib._shapes import evaluating
+from genlib.flows import StandardNormal
 from genlib.score import ScoreModel, denoising_loss
 from genlib.sde.backward import exponential
 from genlib.sde.flow import log_prob
@@ -95,13 +95,14 @@ class ScoreSDE(ScoreModel):
         x = require.batch("x", x, self.event_shape)
         require.same_dtype("x", x, self.net)
         first, last = self.levels[0].item(), self.last
-        r, like = math.hypot(self.spread, last), like_parameters(self)
-        base = Independent(
-            Normal(like.new_zeros(self.event_shape), like.new_ones(self.event_shape)), len(self.event_shape)
-        )
+        r, base = math.hypot(self.spread, last), StandardNormal(self.event_shape)
         levels = torch.linspace(
-            math.log(last), math.log(first), require.whole_number("steps", steps) + 1, dtype=torch.float64
+            math.log(last),
+            math.log(first),
+            require.whole_number("steps", steps) + 1,
+            dtype=torch.float64,
+            device="cpu",
         )
         with evaluating(self):
             log_z = log_prob(self.velocity, x / r, levels, base, probes=probes)
-        return log_z - x[0].numel() * math.log(r)
+        return log_z - self.event_shape.numel() * math.log(r)

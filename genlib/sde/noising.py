@@ -35,7 +35,7 @@ class Noising(Linear):
         raise NotImplementedError
 
     def time(self, level: Time) -> Time:
-        """The time at which the noise has the level κ: the inverse of `level`."""
+        """The time at which the noise has the level κ, not above that at t = 1: the inverse of `level`."""
         raise NotImplementedError
 
     def drift(self, x: Tensor, t: Time) -> Tensor:
@@ -74,7 +74,7 @@ class Noising(Linear):
         last, power = require.positive("last", last), require.positive("power", power)
         if not last < first:
             raise ValueError(f"last must be below the level at t = 1, {first:.6g}, got {last}")
-        done = torch.linspace(0, 1, count + 1, dtype=torch.float64)
+        done = torch.linspace(0, 1, count + 1, dtype=torch.float64, device="cpu")
         levels = (first ** (1 / power) + done * (last ** (1 / power) - first ** (1 / power))) ** power
         return [1.0, *self.time(levels[1:]).tolist()]
 
@@ -238,13 +238,16 @@ def _given(t: Time, formula: Callable[[Tensor], Tensor]) -> Time:
 
 
 def _of_level(level: Time, formula: Callable[[Tensor], Tensor]) -> Time:
+    """The time in [0, 1] that a formula has for a level, as a number where the level is one."""
     if not isinstance(level, Tensor):
-        return formula(
-            torch.tensor(require.not_negative("level", level), dtype=torch.float64, device="cpu")
-        ).item()
+        level = require.not_negative("level", level)
+        return _of_level(torch.tensor(level, dtype=torch.float64, device="cpu"), formula).item()
     if not require.holds((level >= 0).all()):
         raise ValueError(f"level must be at least 0, got {level.min().item():.6g}")
-    return formula(level)
+    t = formula(level)
+    if not require.holds((t <= 1 + 1e-6).all()):
+        raise ValueError(f"level must not be above that at t = 1, got {level.max().item():.6g}")
+    return t.clamp(max=1.0)
 
 
 def _at(value: Time, x: Tensor) -> Time:

@@ -86,7 +86,7 @@ def _at(process: Process, x: Tensor, t: float, when: str) -> tuple[Tensor, Tenso
 
 
 def _rising(times: Tensor | Sequence[float]) -> list[float]:
-    times = require.real_tensor("times", times).double()
+    times = require.real_tensor("times", times, like=torch.empty(0, dtype=torch.float64, device="cpu"))
     if times.ndim != 1 or len(times) < 2 or (times.diff() <= 0).any():
         raise ValueError(
             f"times must hold at least two numbers that rise, each step above 0, got {times.tolist()}"

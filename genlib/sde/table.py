@@ -31,7 +31,7 @@ class NoisedTable:
     dimension, hence the plane.
 
     Args:
-        points: (n, 2), in data units.
+        points: (n, 2), in data units, around 0 as the grids are.
         levels: (L,) noise levels κ, in data units, all above 0, that rise or that fall.
         cell: the largest width of a cell, in data units; a twentieth of the spread of the points or less.
         median, width: how often `draw` takes a level is normal in log κ, with this median and deviation.
