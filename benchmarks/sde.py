@@ -24,16 +24,19 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
+from pathlib import Path
 
 import torch
-from flows import COMMON, TARGETS, head, row, seeded, spline_flow
-from score import DIGIT_LEVELS, STEP
 from torch import Tensor, nn
 
 from genlib import data, metrics, nets, score, sde
 from genlib._shapes import squared
 from genlib.scorecard.images import decaying
 from genlib.training import fit, fresh_batches, minibatches
+
+sys.path.insert(0, str(Path(__file__).parent))
+from flows import COMMON, TARGETS, head, row, seeded, spline_flow
+from score import DIGIT_LEVELS, STEP
 
 FLOW_STEPS, BATCH = 950, 512
 POINTS = FLOW_STEPS * BATCH

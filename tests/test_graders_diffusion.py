@@ -1,10 +1,10 @@
-"""The exercises of the lessons on score-based models in continuous time: right answers and common slips."""
+"""The exercises of the lessons on score-based models in continuous time and on the flow: answers and common slips."""
 
 import math
 
 import numpy as np
 import torch
-from scipy import integrate, optimize
+from scipy import integrate, optimize, stats
 
 # References: each goes another way than the lesson.
 
@@ -64,6 +64,64 @@ def width(v, kappa, q):
     return weights @ moved**2 @ weights
 
 
+def home(y, v, kappa):
+    """Down the flow dy/dκ = −κ · score, with the score of the normal law at each level."""
+
+    def rate(k, y):
+        return k * y / (v + k**2)
+
+    if not kappa:
+        return y
+    return integrate.solve_ivp(rate, (kappa, 0), [y], method="DOP853", rtol=1e-11, atol=1e-13).y[0, -1]
+
+
+def velocity(x, clean, alpha, sigma, da, ds):
+    """From the drift, the noise and the score of data that are all at their mean: f x − g²/2 · score."""
+
+    def log_p(x):
+        return torch.distributions.Normal(alpha * clean, sigma).log_prob(x).sum()
+
+    step = 1e-4
+    (f, g2) = (
+        (rule(step) - rule(-step)) / (2 * step)
+        for rule in (
+            lambda t: math.log(alpha + da * t),
+            lambda t: alpha**2 * ((sigma + ds * t) / (alpha + da * t)) ** 2,
+        )
+    )
+    return f * x - g2 / 2 * torch.func.grad(log_p)(x)
+
+
+def log_change(A, t):
+    """The volume of what the map from start to end makes of a cube."""
+    return -torch.linalg.slogdet(torch.linalg.matrix_exp(t * A)).logabsdet
+
+
+def price(s, D, kappa):
+    """By quadrature over one dimension."""
+    own, wide = stats.norm(0, s), stats.norm(0, math.hypot(s, kappa))
+
+    def loss(x):
+        return own.pdf(x) * (own.logpdf(x) - wide.logpdf(x))
+
+    return D * integrate.quad(loss, -12 * s, 12 * s, epsabs=1e-12, epsrel=1e-12, limit=200)[0]
+
+
+def bits(log_q, D, K):
+    """Each pixel's share in the probability of the cell around an image: its density, over a level's width."""
+    cells = np.linspace(0, 1, K)
+    cell, _ = integrate.quad(lambda x: math.exp(log_q / D), *(cells[:2] - cells[1] / 2))
+    return sum(-math.log2(cell) for _ in range(D)) / D
+
+
+def flattery(s, a):
+    """By quadrature over the shared part and over the draws."""
+    nodes, weights = np.polynomial.hermite_e.hermegauss(80)
+    weights = weights / weights.sum()
+    draws = a * nodes[:, None] + math.sqrt(s**2 - a**2) * nodes
+    return weights @ np.log(np.exp(draws) @ weights)
+
+
 REFERENCES = [
     ("ex:ss-straight", straight),
     ("ex:ss-when", when),
@@ -71,6 +129,12 @@ REFERENCES = [
     ("ex:ss-enough", enough),
     ("ex:ss-two", two),
     ("ex:ss-width", width),
+    ("ex:pf-home", home),
+    ("ex:pf-guess", velocity),
+    ("ex:pf-linear", log_change),
+    ("ex:pf-price", price),
+    ("ex:pf-bits", bits),
+    ("ex:pf-flatter", flattery),
 ]
 
 
@@ -84,6 +148,16 @@ def lesson_width(v, kappa, q):
     return factor**2 * (v + kappa**2) + q**2 * kappa**2 * (1 - q**2)
 
 
+def lesson_velocity(x, clean, alpha, sigma, da, ds):
+    return da * clean + ds * (x - alpha * clean) / sigma
+
+
+def by_drift(x, clean, alpha, sigma, da, ds):
+    f = da / alpha
+    score = -(x - alpha * clean) / sigma**2
+    return f * x - (ds * sigma - f * sigma**2) * score
+
+
 LESSON = [
     ("ex:ss-straight", lambda t: math.sqrt(2 * t / (1 - t))),
     ("ex:ss-straight", lambda t: (2 * t + 2 * t**2 / (1 - t)) ** 0.5),
@@ -92,6 +166,19 @@ LESSON = [
     ("ex:ss-enough", lambda m2, nats, s0: math.sqrt(s0**2 + m2 / (2 * nats))),
     ("ex:ss-two", lesson_two),
     ("ex:ss-width", lesson_width),
+    ("ex:pf-home", lambda y, v, kappa: y * math.sqrt(v / (v + kappa**2))),
+    ("ex:pf-home", lambda y, v, kappa: y / (1 + kappa**2 / v) ** 0.5),
+    ("ex:pf-guess", lesson_velocity),
+    ("ex:pf-guess", by_drift),
+    ("ex:pf-linear", lambda A, t: -t * torch.trace(A)),
+    ("ex:pf-linear", lambda A, t: -float(torch.linalg.eigvals(A).sum().real) * t),
+    (
+        "ex:pf-price",
+        lambda s, D, kappa: D / 2 * (math.log(1 + kappa**2 / s**2) - kappa**2 / (s**2 + kappa**2)),
+    ),
+    ("ex:pf-bits", lambda log_q, D, K: -log_q / (D * math.log(2)) + math.log2(K - 1)),
+    ("ex:pf-bits", lambda log_q, D, K: -(log_q - D * math.log(K - 1)) / D / math.log(2)),
+    ("ex:pf-flatter", lambda s, a: (s**2 - a**2) / 2),
 ]
 
 
@@ -123,6 +210,21 @@ def noise(v, k, q):
 
 def nothing(v, k, q):
     return 0.0
+
+
+def parts(rule):
+    """A velocity from a rule of the point, the mean of the data, that of the noise and the slopes."""
+    return lambda x, c, a, s, da, ds: rule(x, c, (x - a * c) / s, da, ds)
+
+
+def paid(rule, wider=lambda s, k: s**2 + k**2):
+    """A price from a rule of the dimensions, the logarithm and the share of the noise."""
+    return lambda s, D, k: rule(D, math.log(wider(s, k) / s**2), 1 - s**2 / wider(s, k))
+
+
+def both(rule):
+    """A count of bits from a rule of its two parts, of D and of K."""
+    return lambda log_q, D, K: rule(-log_q / D / math.log(2), math.log2(K - 1), D, K)
 
 
 SLIPS = [
@@ -200,4 +302,94 @@ SLIPS = [
         step(lambda v, k, q: (q**2 + (1 - q**2) * (v / (v + k**2)) ** 0.5) ** 2 * (v + k**2), noise),
         "not in the deviation",
     ),
+    ("ex:pf-home", lambda y, v, k: y * v / (v + k**2), "mean of the clean data"),
+    ("ex:pf-home", lambda y, v, k: y * math.sqrt((v + k**2) / v), "way from level 0"),
+    ("ex:pf-home", lambda y, v, k: y * (v + k**2) / v, "and too far"),
+    ("ex:pf-home", lambda y, v, k: y, "so the point moves"),
+    ("ex:pf-home", lambda y, v, k: y - k, "noise's deviation"),
+    ("ex:pf-home", lambda y, v, k: y * v**0.5 / (v**0.5 + k), "not deviations"),
+    ("ex:pf-home", lambda y, v, k: y * v / math.sqrt(v**2 + k**2), "a variance already"),
+    ("ex:pf-home", lambda y, v, k: y * math.sqrt(v / (v + k)), "square it"),
+    ("ex:pf-home", lambda y, v, k: y * math.sqrt(v), "deviation is not 1"),
+    ("ex:pf-home", lambda y, v, k: y / math.sqrt(v + k**2), "variance is 1"),
+    ("ex:pf-home", lambda y, v, k: y * math.sqrt(k**2 / (v + k**2)), "exchanged"),
+    ("ex:pf-home", lambda y, v, k: 0.0, "crowd's mean"),
+    ("ex:pf-guess", parts(lambda x, c, n, da, ds: da * c), "noise changes"),
+    ("ex:pf-guess", parts(lambda x, c, n, da, ds: ds * n), "data's part"),
+    ("ex:pf-guess", lambda x, c, a, s, da, ds: da * x / a, "score is missing"),
+    (
+        "ex:pf-guess",
+        lambda x, c, a, s, da, ds: da / a * x + 2 * (ds / s - da / a) * (x - a * c),
+        "way back with noise",
+    ),
+    ("ex:pf-guess", lambda x, c, a, s, da, ds: ds * x / s, "Not all of x"),
+    ("ex:pf-guess", parts(lambda x, c, n, da, ds: -da * c - ds * n), "as time grows"),
+    ("ex:pf-guess", parts(lambda x, c, n, da, ds: da * c - ds * n), "sign of its part"),
+    ("ex:pf-guess", lambda x, c, a, s, da, ds: (x - c) / s, "straight way"),
+    ("ex:pf-guess", lambda x, c, a, s, da, ds: da * c + ds * (x - c) / s, "lacks α"),
+    ("ex:pf-guess", lambda x, c, a, s, da, ds: da * c + ds * (x - a * c), "own deviation is 1"),
+    ("ex:pf-guess", lambda x, c, a, s, da, ds: -(x - a * c) / s**2, "That is the score"),
+    ("ex:pf-guess", parts(lambda x, c, n, da, ds: n), "mean of the noise"),
+    ("ex:pf-guess", parts(lambda x, c, n, da, ds: da * x + ds * n), "x is not the data"),
+    ("ex:pf-guess", parts(lambda x, c, n, da, ds: ds * c + da * n), "exchanged"),
+    ("ex:pf-guess", lambda x, c, a, s, da, ds: da / a * c + ds * (x - a * c) / s, "faded data"),
+    ("ex:pf-guess", parts(lambda x, c, n, da, ds: (da * c + ds * n).sum(1)), "nothing to sum"),
+    ("ex:pf-linear", lambda A, t: t * torch.trace(A), "the sign is wrong"),
+    ("ex:pf-linear", lambda A, t: -t * torch.det(A), "a rate, not a map"),
+    ("ex:pf-linear", lambda A, t: -torch.log(torch.det(A).abs()), "is not A."),
+    ("ex:pf-linear", lambda A, t: -torch.logdet(torch.eye(len(A)) + t * A), "one long step"),
+    ("ex:pf-linear", lambda A, t: -torch.trace(A), "with the time"),
+    ("ex:pf-linear", lambda A, t: -t * (A**2).sum() ** 0.5, "a norm of A"),
+    ("ex:pf-linear", lambda A, t: -t * A.diagonal().mean(), "no mean"),
+    ("ex:pf-linear", lambda A, t: -t * A.sum(), "off the diagonal"),
+    ("ex:pf-linear", lambda A, t: torch.exp(-t * torch.trace(A)), "factor of the density"),
+    ("ex:pf-linear", lambda A, t: -t * A.diagonal().abs().sum(), "can balance"),
+    ("ex:pf-linear", lambda A, t: -t * torch.trace(A) / 2, "no half"),
+    ("ex:pf-linear", lambda A, t: 0.0, "keeps volumes"),
+    ("ex:pf-price", lambda s, D, k: D / 2 * (k**2 / s**2 - math.log(1 + k**2 / s**2)), "other direction"),
+    ("ex:pf-price", paid(lambda D, log, share: (log - share) / 2), "one dimension"),
+    ("ex:pf-price", paid(lambda D, log, share: D * (log - share)), "half of that"),
+    ("ex:pf-price", paid(lambda D, log, share: D / 2 * log), "entropies differ"),
+    ("ex:pf-price", paid(lambda D, log, share: -D / 2 * share), "costs as well"),
+    ("ex:pf-price", paid(lambda D, log, share: D / 2 * (log + share)), "something back"),
+    ("ex:pf-price", lambda s, D, k: price(math.sqrt(s), D, k), "s is a deviation"),
+    ("ex:pf-price", lambda s, D, k: price(s, D, math.sqrt(k)), "κ is a deviation"),
+    (
+        "ex:pf-price",
+        paid(lambda D, log, share: D / 2 * (log - share), lambda s, k: (s + k) ** 2),
+        "not deviations",
+    ),
+    ("ex:pf-price", lambda s, D, k: price(s, D, k) / math.log(2), "in bits"),
+    (
+        "ex:pf-price",
+        lambda s, D, k: D / 2 * (math.log(2 * math.pi * (s**2 + k**2)) + s**2 / (s**2 + k**2)),
+        "their own density",
+    ),
+    ("ex:pf-price", lambda s, D, k: -price(s, D, k), "never wins"),
+    ("ex:pf-price", paid(lambda D, log, share: D / 2 * log - share / 2), "goes with D"),
+    ("ex:pf-bits", both(lambda own, offset, D, K: own + math.log2(K)), "neighbours"),
+    ("ex:pf-bits", both(lambda own, offset, D, K: own), "no probability"),
+    ("ex:pf-bits", both(lambda own, offset, D, K: own + 8), "8 bits"),
+    ("ex:pf-bits", both(lambda own, offset, D, K: own - offset), "smaller than the density"),
+    ("ex:pf-bits", lambda log_q, D, K: -log_q / D + math.log(K - 1), "That is in nats"),
+    ("ex:pf-bits", lambda log_q, D, K: -log_q / D + math.log2(K - 1), "log_q is in nats"),
+    ("ex:pf-bits", both(lambda own, offset, D, K: own + math.log(K - 1)), "the cell is in nats"),
+    ("ex:pf-bits", both(lambda own, offset, D, K: D * own + offset), "all pixels together"),
+    ("ex:pf-bits", both(lambda own, offset, D, K: D * (own + offset)), "whole image"),
+    ("ex:pf-bits", both(lambda own, offset, D, K: offset - own), "sign of log_q"),
+    ("ex:pf-bits", both(lambda own, offset, D, K: own + offset / D), "not shared out"),
+    ("ex:pf-bits", both(lambda own, offset, D, K: own * math.log(2) ** 2 + offset), "other way round"),
+    ("ex:pf-bits", both(lambda own, offset, D, K: -own - offset), "logarithm of the probability"),
+    ("ex:pf-flatter", lambda s, a: s**2 / 2, "all draws share"),
+    ("ex:pf-flatter", lambda s, a: a**2 / 2, "the other one"),
+    ("ex:pf-flatter", lambda s, a: (s - a) ** 2 / 2, "not deviations"),
+    ("ex:pf-flatter", lambda s, a: s - a, "with squares"),
+    ("ex:pf-flatter", lambda s, a: math.sqrt(s**2 - a**2), "That is the deviation"),
+    ("ex:pf-flatter", lambda s, a: s**2 - a**2, "That is the variance"),
+    ("ex:pf-flatter", lambda s, a: 0.0, "is not the mean"),
+    ("ex:pf-flatter", lambda s, a: (a**2 - s**2) / 2, "is above the mean"),
+    ("ex:pf-flatter", lambda s, a: (s**2 + a**2) / 2, "contained in s"),
+    ("ex:pf-flatter", lambda s, a: (s - a) / 2, "Half a deviation"),
+    ("ex:pf-flatter", lambda s, a: math.exp((s**2 - a**2) / 2), "factor of the likelihood"),
+    ("ex:pf-flatter", lambda s, a: (s**2 - a**2) / (2 * math.log(2)), "in bits"),
 ]
