@@ -920,7 +920,7 @@ def state():
         torch.are_deterministic_algorithms_enabled(), numpy.get_printoptions(), list(warnings.filters),
     )
 
-for name in ("matplotlib.pyplot", "IPython", "ipywidgets", "tqdm.auto", "PIL.Image"):
+for name in ("matplotlib.pyplot", "IPython", "ipywidgets", "tqdm.auto", "PIL.Image", "scipy.integrate"):
     importlib.import_module(name)  # what they change is not ours
 before = state()
 import genlib
