@@ -23,7 +23,7 @@ METHODS = {
     "heun": ([[], [1]], [1 / 2, 1 / 2]),
     "rk4": ([[], [1 / 2], [0, 1 / 2], [0, 0, 1]], [1 / 6, 1 / 3, 1 / 3, 1 / 6]),
 }
-"""Runge-Kutta methods of order 1, 2 and 4: how a stage weighs those before it, and how the step weighs the stages."""
+"""Methods of Runge and Kutta. How a stage weighs those before it, and how the step weighs them all."""
 
 
 class ProbabilityFlow:

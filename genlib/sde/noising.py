@@ -131,7 +131,7 @@ class VarianceExploding(Noising):
         return _of_level(level, lambda k: torch.log1p((k / self.first) ** 2) / (2 * self._growth))
 
 
-class _Fading(Noising):
+class Fading(Noising):
     """α = e^(−B/2) with B the integral of β, which grows evenly from `first` to `last`."""
 
     def __init__(self, first: float = 0.1, last: float = 20.0) -> None:
@@ -158,7 +158,7 @@ class _Fading(Noising):
         return 2 * faded / (self.first + (self.first**2 + 2 * (self.last - self.first) * faded).sqrt())
 
 
-class VariancePreserving(_Fading):
+class VariancePreserving(Fading):
     r"""What noise comes in, data give up: variance 1 stays 1 (VP in Song et al. 2021, arXiv:2011.13456).
 
     .. math:: dx = -\tfrac12 \beta x\, dt + \sqrt{\beta}\, dW, \qquad \alpha = e^{-B/2}, \quad \sigma^2 = 1 - e^{-B}
@@ -185,7 +185,7 @@ class VariancePreserving(_Fading):
         return _of_level(level, lambda k: self._when(torch.log1p(k**2)))
 
 
-class SubVariancePreserving(_Fading):
+class SubVariancePreserving(Fading):
     r"""Data fade as in `VariancePreserving`, with less noise (sub-VP in Song et al. 2021, arXiv:2011.13456).
 
     .. math:: dx = -\tfrac12 \beta x\, dt + \sqrt{\beta (1 - e^{-2B})}\, dW, \qquad \alpha = e^{-B/2}, \quad
