@@ -5,7 +5,7 @@
     python benchmarks/sde.py digits    # the model of whole grey levels, and annealed Langevin: 4 minutes a seed
 
 Each prints a Markdown table, on one core. Seconds are of training alone and count what the process used, so that other
-programs disturb them less. The settings were chosen on seeds 0 to 3; those here are others.
+programs disturb them less. The settings of the plane were chosen on seed 0, those of the digits on seeds 0 to 2.
 
 How `plane` is made fair. The flow makes its 950 steps on batches of 512 fresh points. A few steps of each model, by
 turns, tell how many steps of a score model take 82 % of its time: the guess is noisy, and the time of the flow is a

@@ -12,7 +12,7 @@ from torch import Tensor
 from genlib import _arguments as require
 from genlib._random import normal
 from genlib._shapes import squared
-from genlib.sde.flow import monotone
+from genlib.sde.flow import finite_score, monotone
 from genlib.sde.noising import Noising
 from genlib.sde.processes import Drift, Reversed
 
@@ -28,10 +28,7 @@ def cleaned(process: Noising, score: Drift, x: Tensor, t: float) -> Tensor:
         ValueError: the score has another shape than x.
         RuntimeError: the score is not finite; the message names the time.
     """
-    s = require.same_shape("score", score(x, t), x)
-    if not torch.isfinite(s).all():
-        raise RuntimeError(f"the score is not finite at t = {t:.6g}")
-    return (x + process.deviation(t) ** 2 * s) / process.scale(t)
+    return (x + process.deviation(t) ** 2 * finite_score(score, x, t)) / process.scale(t)
 
 
 @torch.no_grad()
@@ -123,18 +120,12 @@ def predictor_corrector(
     x, times = require.vectors("x", x), _falling(times)
     r, corrections = require.positive("snr", snr), require.whole_number("corrections", corrections, 0)
 
-    def slope(x: Tensor, t: float) -> Tensor:
-        s = require.same_shape("score", score(x, t), x)
-        if not torch.isfinite(s).all():
-            raise RuntimeError(f"the score is not finite at t = {t:.6g}")
-        return s
-
     for k, (t, end) in enumerate(itertools.pairwise(times), 1):
         g, h = process.size(t), t - end
-        x = x + h * (g**2 * slope(x, t) - process.drift(x, t))
+        x = x + h * (g**2 * finite_score(score, x, t) - process.drift(x, t))
         x = x + g * math.sqrt(h) * normal(x.shape, x, generator)
         for _ in range(corrections):
-            s, z = slope(x, end), normal(x.shape, x, generator)
+            s, z = finite_score(score, x, end), normal(x.shape, x, generator)
             step = 2 * (r * squared(z).sqrt().mean() / squared(s).sqrt().mean()) ** 2
             x = x + step * s + (2 * step).sqrt() * z
         if after is not None:

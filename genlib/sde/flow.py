@@ -45,10 +45,7 @@ class ProbabilityFlow:
 
     def __call__(self, x: Tensor, t: float) -> Tensor:
         """The velocity, (B, *E) → (B, *E)."""
-        score = require.same_shape("score", self.score(x, t), x)
-        if not require.holds(torch.isfinite(score).all()):
-            raise RuntimeError(f"the score is not finite at t = {t:.6g}")
-        return self.process.drift(x, t) - self.process.noise(x, t) ** 2 / 2 * score
+        return self.process.drift(x, t) - self.process.noise(x, t) ** 2 / 2 * finite_score(self.score, x, t)
 
 
 @torch.no_grad()
@@ -216,6 +213,14 @@ def signs(count: int, x: Tensor, generator: torch.Generator | None = None) -> Te
     """
     shape = (require.whole_number("count", count), *x.shape)
     return 2.0 * torch.randint(2, shape, generator=generator, device=x.device).to(x) - 1
+
+
+def finite_score(score: Drift, x: Tensor, t: float) -> Tensor:
+    """Return a score at x (B, *E) and t after checking that it has the shape of x and is finite."""
+    s = require.same_shape("score", score(x, t), x)
+    if not require.holds(torch.isfinite(s).all()):
+        raise RuntimeError(f"the score is not finite at t = {t:.6g}")
+    return s
 
 
 def monotone(times: Tensor | Sequence[float]) -> list[float]:

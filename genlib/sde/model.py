@@ -46,7 +46,7 @@ class ScoreSDE(ScoreModel):
     def loss(self, x: Tensor) -> Tensor:
         """κ² times the denoising loss, at a level for each example whose logarithm is uniform, (B, *E) → (B,).
 
-        Times 2 log(κ_first/κ_last), its mean is a bound on D_KL(data‖model), up to constants.
+        Times 2 log(κ_first/κ_last), its mean bounds D_KL(data‖samples of the reversed process), up to constants.
         """
         x = require.batch("x", x, self.event_shape)
         low, high = self.levels[-1].log(), self.levels[0].log()
