@@ -12,7 +12,20 @@ import torch
 from torch import nn
 
 import genlib
-from genlib import data, discrete, flows, gan, metrics, plotting, score, sde, sequence, vae
+from genlib import (
+    data,
+    diffusion,
+    discrete,
+    flow_matching,
+    flows,
+    gan,
+    metrics,
+    plotting,
+    score,
+    sde,
+    sequence,
+    vae,
+)
 from genlib.conditional import Conditional
 from genlib.nets import MLP, ImageNet, Ink, Scaled, ScoreNet, Tilt, perceptron
 from genlib.scorecard import images, points, protocol, recipe
@@ -63,6 +76,19 @@ def a_grey_score():
     return sde.GreyScore(ImageNet(2, 4, told=2), DIGITS)
 
 
+def a_masked_diffusion(kind=diffusion.Absorbing):
+    timed = kind is diffusion.Uniform
+    return kind(diffusion.Reader(5, 8, timed=timed), 4, 5)
+
+
+def a_flow_matching():
+    return flow_matching.FlowMatching(flow_matching.ToldLevel(ScoreNet(2, 4)), (2,))
+
+
+def a_consistency_model():
+    return flow_matching.ConsistencyModel(flow_matching.ToldLevel(ScoreNet(2, 4)), a_flow_matching(), 4)
+
+
 def cells():
     return points.Cells(4.0, 16)
 
@@ -89,6 +115,10 @@ MODELS = {
     "score model": a_score,
     "score SDE": a_score_sde,
     "grey score": a_grey_score,
+    "masked diffusion": a_masked_diffusion,
+    "uniform diffusion": lambda: a_masked_diffusion(diffusion.Uniform),
+    "flow matching": a_flow_matching,
+    "consistency model": a_consistency_model,
     "condition filled in": lambda: Conditional(
         flows.Flow([flows.Coupling(flows.alternating(2), flows.Affine(), MLP(1, 1, 2, condition=1))], (2,)), 1
     )(torch.ones(1)),
@@ -123,6 +153,8 @@ STEPS = {
     "score model": {"steps": 2},
     "score SDE": {"steps": 2},
     "grey score": {"calls": 2},
+    "uniform diffusion": {"steps": 2},
+    "flow matching": {"steps": 2},
 }  # settings that keep a draw short
 
 

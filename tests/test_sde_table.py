@@ -4,6 +4,7 @@ import math
 
 import pytest
 import torch
+from torch.nn.functional import silu
 
 from genlib import data, nets, sde
 from genlib._shapes import squared
@@ -105,6 +106,23 @@ def test_weights_give_the_loss_of_the_score_model_up_to_a_constant():
     assert (loss(2.0) - loss(0.5)).item() == pytest.approx((losses[1] - losses[0]).item(), rel=0.05)
 
 
+def test_places_beyond_the_grid_come_to_its_edge():
+    table = sde.NoisedTable(torch.zeros(1, 2, **FLOAT64), [1.0, 2.0])
+    x, kappa, scores, _ = table.draw(100_000)
+    torch.testing.assert_close(scores, -x / (kappa**2 - 0.1**2 / 12)[:, None], rtol=1e-9, atol=1e-9)
+    for level in (1.0, 2.0):
+        here = x[kappa == level]
+        assert here.min().item() == pytest.approx(-3.5 * level)
+        assert 3.5 * level - 1e-9 < here.max() < 3.5 * level + 0.11
+
+
+def test_the_table_keeps_its_own_levels():
+    levels = torch.tensor([0.1, 1.0])
+    table = sde.NoisedTable(torch.zeros(2, 2), levels)
+    levels += 1
+    torch.testing.assert_close(table.levels, torch.tensor([0.1, 1.0]))
+
+
 def test_same_generator_same_draws():
     table = sde.NoisedTable(torch.randn(50, 2), [0.1, 1.0])
     a, b = (table.draw(20, generator=torch.Generator().manual_seed(3)) for _ in range(2))
@@ -130,6 +148,24 @@ def test_same_generator_same_draws():
 def test_bad_input_is_named(points, levels, settings, message):
     with pytest.raises(ValueError, match=message):
         sde.NoisedTable(points, levels, **settings)
+
+
+def test_plane_net_by_hand():
+    """Waves beside the numbers, a bias of each layer that knows the level, two sums, and the fading."""
+    net = nets.PlaneNet(3, width=8, waves=5, knee=0.2).double()
+    for parameter in net.parameters():
+        torch.nn.init.normal_(parameter, std=0.5)
+    x, u = torch.randn(6, 3, **FLOAT64), torch.randn(6, **FLOAT64)
+    angle, (a, b, c) = x @ net.places, net.level(nets.waves(u)).split(8, 1)
+    h = silu(net.hidden[0](torch.cat([x, angle.sin(), angle.cos()], 1)) + a)
+    h = h + silu(net.hidden[1](h) + b)
+    h = h + silu(net.hidden[2](h) + c)
+    fade = (1 + (0.2 / u.exp()) ** 2) ** -0.5
+    torch.testing.assert_close(net(x, u), fade[:, None] * net.last(h))
+    assert nets.PlaneNet(waves=5000).places.std().item() == pytest.approx(2, rel=0.03)
+    for bad in (0, 1.5, None):
+        with pytest.raises(ValueError, match="waves must be a whole number"):
+            nets.PlaneNet(waves=bad)
 
 
 @pytest.mark.filterwarnings("ignore:`torch.jit.script` is deprecated:DeprecationWarning")  # torch's jvp

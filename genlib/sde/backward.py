@@ -172,7 +172,7 @@ def adaptive(
     back, s, h, asked = Reversed(process, score, 1.0), 0.0, 0.01, 1
     here = back.drift(x, s)
     while s < 1 - end:
-        if asked >= most:
+        if asked + 2 > most:  # a step asks once, or twice where it is kept
             raise RuntimeError(f"{most} calls do not lead from t = 1 to {end:g}: it is at {1 - s:.6g}")
         h = min(h, 1 - end - s)
         g, kick = process.size(1 - s), math.sqrt(h) * normal(x.shape, x, generator)

@@ -73,6 +73,7 @@ class ScoreSDE(ScoreModel):
         The last step goes from the level `last` to the mean of the clean data.
         """
         require.sample_count(shape)
+        steps = require.whole_number("steps", steps)
         alpha, sigma = self.process.scale(1.0), self.process.deviation(1.0)
         start = math.hypot(alpha * self.spread, sigma) * normal(
             (*shape, *self.event_shape), self.levels, generator
