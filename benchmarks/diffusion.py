@@ -1,7 +1,7 @@
 """What the lesson on diffusion models claims, over seeds.
 
     python benchmarks/diffusion.py tokens     # masks, random symbols and an LSTM on a known chain: 1 minute a seed
-    python benchmarks/diffusion.py digits     # bounds and samples of digits, with classes: 2 minutes a seed
+    python benchmarks/diffusion.py digits     # bounds and samples of digits, with classes: 3 minutes a seed
     python benchmarks/diffusion.py grammar    # how many sentences are grammatical: 2 minutes a seed
 
 Each prints Markdown tables, on one core. Seconds are of training alone and count what the process used, so that other

@@ -323,7 +323,7 @@ def test_densities_of_a_mixture(path):
     end = GaussianMixture(means / path.sigma(1.0), variance.sqrt() / path.sigma(1.0), weights)
     model, x = FlowMatching(Field(mean), (2,), path, end), draws(3, 2)
     exact = torch.stack([log_density(path, row, path.least) for row in x])
-    errors = [(model.log_prob(x, steps) - exact).abs().max().item() for steps in (8, 16)]
+    errors = [(model.log_prob(x, steps) - exact).abs().max().item() for steps in (6, 12)]
     assert errors[1] < 1e-3
     assert errors[1] < errors[0] / 8  # of order 4
 
@@ -571,10 +571,12 @@ def test_a_consistency_function_begins_as_it_must_and_is_learnt():
 def test_the_teacher_and_the_neighbour_are_held_fixed():
     teacher = FlowMatching(Small(), (2,))
     model = ConsistencyModel(Small(), teacher, 4)
-    assert {id(p) for p in model.parameters()} == {id(p) for p in model.net.parameters()}
+    learns = {id(p) for p in model.parameters() if p.requires_grad}
+    assert learns == {id(p) for p in model.net.parameters()}
     torch.manual_seed(0)
     model.loss(draws(6, 2)).sum().backward()
-    assert all(p.grad is None for p in teacher.parameters())
+    assert all(p.grad is None for p in [*teacher.parameters(), *model.teacher.parameters()])
+    assert all(p.requires_grad for p in teacher.parameters())  # the model holds a copy
     torch.manual_seed(0)
     shift, x_1 = torch.rand(()), teacher.base.sample((6,))
     t = 1 / 4 + 3 / 4 * ((torch.arange(6) / 6 + shift) % 1)
