@@ -181,7 +181,7 @@ def library():
 def named(code, library):
     """The definitions that a lesson names itself, by its words alone: `module.name`, or a name that it imports."""
     words = [token.string for token in tokenize.generate_tokens(StringIO(code).readline)]
-    text = " ".join(word for word in words if word.strip())
+    text = " ".join(word for word in words if word.strip()).replace("import ( ", "import ")
     found = set()
     for module, held in library.modules.items():
         last = module.rpartition(".")[2]
