@@ -109,7 +109,8 @@ class Softmax(nn.Module):
     @property
     def probs(self) -> Tensor:
         """Probabilities, (*E, K)."""
-        return self.logits.softmax(-1)
+        p = self.logits.softmax(-1)
+        return p / p.sum(-1, keepdim=True)  # some processors' exponentials leave the sum off by 1e-5
 
     def log_prob(self, x: Tensor) -> Tensor:
         """Log-probability in nats of whole numbers 0 … K − 1, (B, *E) → (B,)."""
