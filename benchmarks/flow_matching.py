@@ -7,13 +7,16 @@
 Each prints Markdown tables, on one core. Seconds are of training alone and count what the process used. `coupled`
 compares with torchcfm (https://github.com/atong01/conditional-flow-matching): python -m pip install -e ".[bench]".
 
-How `calls` is made fair. All networks have one shape, width 128, and one learning rate, and all models have about
-equal time. Their steps are fixed, so that a run can be repeated: measured once, by turns, a step took 7.9 ms with the
-pairing, 6.2 ms with independent pairs, 5.6 ms with given pairs and 5.9 ms for diffusion, and `STEPS` has how many fit
-into 8 s. Rectified flow has half of the time for its first flow; the making of its pairs is not counted. Diffusion
-makes its calls by the exponential integrator of order 2, on a schedule for few calls that was chosen on seed 0 of the
-two moons: its last step starts at the level 0.1, in units of the data's deviation. All samples of a target and seed are
-compared with the same 10,000 true points, and the floor is the mean of three other true samples.
+How `calls` is made fair. All networks have one shape, `nets.PlaneNet` of width 128, whose output fades near the data
+for scores alone; one learning rate, chosen for both kinds on seeds 0 and 1; and all models have about equal time.
+Their steps are fixed, so that a run can be repeated: measured once, by turns, a step took 2.6 ms with the pairing,
+1.3 ms with independent or given pairs and 1.2 ms for diffusion, and `STEPS` has how many fit into 4 s. Rectified flow
+has half of the time for its first flow; the making of its pairs is not counted. Flows make steps of Euler. Diffusion
+makes its calls by the exponential integrator of order 1 (DDIM) and of order 2, on a schedule for few calls that was
+chosen on seeds 0 and 1: its last step starts at the level 0.15, in units of the data's deviation. A flow of
+independent pairs is a diffusion in other coordinates, so that one is sampled in this way, too: what is left between
+it and assigned pairs is not the solver's. All samples of a target and seed are compared with the same 10,000 true
+points, and the floor is the mean of three other true samples.
 
 In `coupled` both models pair by exact optimal transport within a batch, and make 500 steps on the same data.
 
@@ -25,9 +28,7 @@ log κ: of the score model in its own coordinate, of the other along the straigh
 
 from __future__ import annotations
 
-import argparse
 import copy
-import importlib.util
 import itertools
 import math
 import statistics
@@ -48,19 +49,14 @@ from genlib.flow_matching import FlowMatching, Preconditioned, ToldLevel, assign
 from genlib.training import fit, fresh_batches
 
 sys.path.insert(0, str(Path(__file__).parent))
-from flows import TARGETS, head, row, seeded
+from flows import TARGETS
+from sde import ADAM, FIRST, LAST, InPlane
+from tables import asked, head, row, seeded, spent
 
-# by its path, since the name `sde` is that of a part of genlib too
-_spec = importlib.util.spec_from_file_location("plane_of_sde", Path(__file__).with_name("sde.py"))
-plane_of_sde = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(plane_of_sde)
-InPlane, spent, ADAM = plane_of_sde.InPlane, plane_of_sde.spent, plane_of_sde.ADAM
-FIRST, LAST = plane_of_sde.FIRST, plane_of_sde.LAST
-
-WIDTH, BATCH = 128, 128
-FEW = {**ADAM, "average": 0.998}
-STEPS = {"optimal transport": 1010, "independent pairs": 1300, "diffusion": 1360, "rectified": (650, 720)}
-LEVELS = {"last": 0.1, "power": 7.0}  # of the schedule of diffusion, for few calls
+BATCH = 128
+FEW = {**ADAM, "lr": 1.5e-2, "average": 0.998}
+STEPS = {"optimal transport": 1540, "independent pairs": 3000, "diffusion": 3250, "rectified": (1500, 1500)}
+LEVELS = {"last": 0.15, "power": 7.0}  # of the schedule of diffusion, for few calls
 SHORT = sde.VarianceExploding(0.002, FIRST)
 COUPLED_STEPS, TABLE_STEPS = 500, 2000
 LEAST = LAST / (1 + LAST)  # the time of the last level on the straight path
@@ -79,7 +75,7 @@ def trained(
 
 def net() -> ToldLevel:
     """The velocity of `calls` and `coupled`."""
-    return ToldLevel(nets.ScoreNet(2, WIDTH))
+    return ToldLevel(nets.PlaneNet(knee=None))
 
 
 def models_of_few_calls(plane: InPlane) -> Iterable[tuple[str, nn.Module, float]]:
@@ -92,7 +88,7 @@ def models_of_few_calls(plane: InPlane) -> Iterable[tuple[str, nn.Module, float]
     for name, make in {
         "optimal transport": lambda: FlowMatching(net(), (2,), coupling=assign),
         "independent pairs": lambda: FlowMatching(net(), (2,)),
-        "diffusion": lambda: sde.ScoreSDE(nets.ScoreNet(2, WIDTH), (2,), SHORT, 0.02),
+        "diffusion": lambda: sde.ScoreSDE(nets.PlaneNet(), (2,), SHORT, 0.02),
     }.items():
         torch.manual_seed(plane.seed)
         model = make()
@@ -114,14 +110,40 @@ def models_of_few_calls(plane: InPlane) -> Iterable[tuple[str, nn.Module, float]
     yield "rectified", second, spent_first + spent_second
 
 
-def sampled(model: nn.Module, n: int, calls: int, seed: int) -> Tensor:
-    """Samples (n, 2) of some calls: steps of Euler for a flow, of the exponential integrator for diffusion."""
-    if isinstance(model, FlowMatching):
-        return model.sample((n,), calls, generator=seeded(seed))
+def score_of(flow: FlowMatching) -> Callable[[Tensor, float], Tensor]:
+    """The score of noised data at y, (B, 2), and a level κ, from a velocity on the straight path.
+
+    It is followed at x = (1 − t) y with t = κ/(1 + κ).
+    """
+
+    def score(y: Tensor, kappa: float) -> Tensor:
+        t = kappa / (1 + kappa)
+        x = (1 - t) * y
+        return (1 - t) * flow.path.to_score(flow.velocity(x, t), x, t)
+
+    return score
+
+
+def backward(model: nn.Module, n: int, calls: int, seed: int, order: int = 2) -> Tensor:
+    """Samples (n, 2) of some calls of a score model, or a flow of independent pairs: exponential integrator."""
+    score = score_of(model) if isinstance(model, FlowMatching) else model.score
     start = math.hypot(1, FIRST) * torch.randn(n, 2, generator=seeded(seed))
     times = [*SHORT.schedule(calls - 1, **LEVELS), 0.0] if calls > 1 else [1.0, 0.0]
     with torch.no_grad():
-        return sde.exponential(SHORT, SHORT.at_level(model.score), start, times)
+        return sde.exponential(SHORT, SHORT.at_level(score), start, times, order=order)
+
+
+def forward(model: FlowMatching, n: int, calls: int, seed: int) -> Tensor:
+    """Samples (n, 2) of some calls by even steps of Euler."""
+    return model.sample((n,), calls, generator=seeded(seed))
+
+
+WAYS = {  # how the samples of a model are drawn: the name of a row, and what draws
+    "optimal transport": {"assigned": forward},
+    "independent pairs": {"by lot": forward, "by lot, order 2": backward},
+    "rectified": {"rectified": forward},
+    "diffusion": {"diffusion, order 1": partial(backward, order=1), "diffusion, order 2": backward},
+}
 
 
 def over_seeds(values: Sequence[float], digits: int = 3) -> str:
@@ -143,11 +165,12 @@ def calls(seeds: Sequence[int], targets: Sequence[str]) -> None:
             return metrics.sliced_wasserstein(x, truth, generator=seeded(0))
 
         floor = statistics.fmean(map(distance, others))
-        for name, model, took in models_of_few_calls(plane):
-            crowds = (plane.shift + plane.scale * sampled(model, 10_000, k, seed) for k in counts)
-            values = [floor, *map(distance, crowds), took]
-            found[target, name].append(values)
-            print(row(target, name, seed, *(f"{v:.3f}" for v in values)), flush=True)
+        for trained_as, model, took in models_of_few_calls(plane):
+            for name, draw in WAYS[trained_as].items():
+                crowds = (plane.shift + plane.scale * draw(model, 10_000, k, seed) for k in counts)
+                values = [floor, *map(distance, crowds), took]
+                found[target, name].append(values)
+                print(row(target, name, seed, *(f"{v:.3f}" for v in values)), flush=True)
     if len(seeds) > 1:
         print("\nMean ± deviation over seeds\n")
         print(head("target", "model", *columns))
@@ -252,23 +275,17 @@ def coupled(seeds: Sequence[int], _: Sequence[str]) -> None:
             print(row(name, *map(over_seeds, zip(*rows, strict=True))), flush=True)
 
 
-SEEDS = {"calls": [20, 21, 22, 23, 24], "coupled": [20, 21, 22, 23, 24], "densities": [24, 25]}
+FRESH = [25, 26, 27, 28, 29]
+SEEDS = {"calls": FRESH, "coupled": FRESH, "densities": [24, 25]}
 CHOSEN = {"calls": ["two moons", "ring"]}
 
 
 def main() -> None:
-    """Read the command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    tables = {"calls": calls, "coupled": coupled, "densities": densities}
-    parser.add_argument("table", choices=list(tables))
-    parser.add_argument("--seeds", type=int, nargs="+", help="fresh ones unless told")
-    parser.add_argument("--targets", nargs="+", choices=list(TARGETS), help="of calls and densities")
-    chosen = parser.parse_args()
-    torch.set_num_threads(1)
+    """Print the table that the command line names."""
+    about = {"nargs": "+", "choices": list(TARGETS), "help": "of calls and densities"}
+    chosen = asked(__doc__, SEEDS, targets=about)
     targets = chosen.targets or CHOSEN.get(chosen.table, list(TARGETS))
-    tables[chosen.table](chosen.seeds or SEEDS[chosen.table], targets)
+    {"calls": calls, "coupled": coupled, "densities": densities}[chosen.table](chosen.seeds, targets)
 
 
 if __name__ == "__main__":

@@ -31,6 +31,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
+from pathlib import Path
 from typing import NamedTuple
 
 import torch
@@ -41,6 +42,9 @@ from genlib import data, flows, metrics
 from genlib.discrete import smoothed
 from genlib.nets import MADE, MLP
 from genlib.training import fit, fresh_batches, minibatches
+
+sys.path.insert(0, str(Path(__file__).parent))
+from tables import head, row, seeded
 
 LEVELS, PIXELS = 17, 64
 COMMON = {"average": 0.99, "clip": 5.0, "progress": False}  # as in the lessons
@@ -60,11 +64,6 @@ class Run(NamedTuple):
     steps: int
     seconds: float
     kl: metrics.Estimate
-
-
-def seeded(seed: int) -> torch.Generator:
-    """A generator that begins there: the same batches for every model."""
-    return torch.Generator().manual_seed(seed)
 
 
 class Zuko(nn.Module):
@@ -194,16 +193,6 @@ def span(values: Sequence[float], pattern: str) -> str:
     """The least and the largest value, or one where they are written alike."""
     ends = dict.fromkeys(format(value, pattern) for value in (min(values), max(values)))
     return " to ".join(ends)
-
-
-def row(*cells: object) -> str:
-    """One row of a table."""
-    return f"| {' | '.join(map(str, cells))} |"
-
-
-def head(*names: str) -> str:
-    """The first two rows of a table."""
-    return f"{row(*names)}\n{row(*['---'] * len(names))}"
 
 
 def densities_table(seeds: Sequence[int], seconds: float) -> Iterator[str]:

@@ -15,14 +15,13 @@ same 10,000 fresh points; a kernel density estimate of the table's points by the
 
 from __future__ import annotations
 
-import argparse
 import copy
 import itertools
 import math
 import statistics
 import sys
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -35,8 +34,9 @@ from genlib.scorecard.images import decaying
 from genlib.training import fit, fresh_batches, minibatches
 
 sys.path.insert(0, str(Path(__file__).parent))
-from flows import COMMON, TARGETS, head, row, seeded, spline_flow
+from flows import COMMON, TARGETS, spline_flow
 from score import DIGIT_LEVELS, STEP
+from tables import asked, head, per_step, row, seeded, spent
 
 FLOW_STEPS, BATCH = 950, 512
 POINTS = FLOW_STEPS * BATCH
@@ -45,21 +45,6 @@ PROCESS = sde.VarianceExploding(LAST / 10, math.hypot(FIRST, LAST / 10))
 ADAM = {"lr": 7e-3, "optimizer": partial(torch.optim.Adam, fused=True), **COMMON}
 DECAYING = partial(torch.optim.AdamW, weight_decay=0.2, betas=(0.9, 0.99), fused=True)
 BANDWIDTHS = (0.008, 0.012, 0.018, 0.027, 0.04)
-
-
-def spent(job: Callable[[], object]) -> float:
-    """Seconds of the process that a job takes."""
-    start = time.process_time()
-    job()
-    return time.process_time() - start
-
-
-def per_step(jobs: Sequence[Callable[[int], object]], rounds: int = 3, steps: int = 12) -> list[float]:
-    """Least seconds a step of each job, by turns."""
-    for job in jobs:
-        job(5)  # the first steps are slower than the rest
-    times = [[spent(partial(job, steps)) / steps for job in jobs] for _ in range(rounds)]
-    return [min(column) for column in zip(*times, strict=True)]
 
 
 class InPlane:
@@ -277,16 +262,9 @@ SEEDS = {"plane": [24, 25, 26, 27, 28], "samples": [24], "digits": [23, 24, 25]}
 
 
 def main() -> None:
-    """Read the command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    tables = {"plane": plane, "samples": samples, "digits": digits}
-    parser.add_argument("table", choices=list(tables))
-    parser.add_argument("--seeds", type=int, nargs="+", help="fresh ones unless told")
-    chosen = parser.parse_args()
-    torch.set_num_threads(1)
-    tables[chosen.table](chosen.seeds or SEEDS[chosen.table])
+    """Print the table that the command line names."""
+    chosen = asked(__doc__, SEEDS)
+    {"plane": plane, "samples": samples, "digits": digits}[chosen.table](chosen.seeds)
 
 
 if __name__ == "__main__":

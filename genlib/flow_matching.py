@@ -19,12 +19,13 @@ from torch.distributions import Distribution
 
 from genlib import _arguments as require
 from genlib._shapes import column, evaluating, like_parameters, squared
+from genlib._times import Time, at, given, within
 from genlib.flows import StandardNormal
 from genlib.sde.flow import Field, log_prob, solve
-from genlib.sde.noising import Noising, Time, _at, _given, _time
+from genlib.sde.noising import Noising
 
 Pairs = tuple[Tensor, Tensor]
-FARTHEST = 6.0  # |log(σ/α)| that a network is told
+LEVELS = (-6.0, 4.0)  # the range of log(σ/α) that a network is told
 
 
 class Path:
@@ -58,8 +59,8 @@ class Path:
     def between(self, x_0: Tensor, x_1: Tensor, t: Time) -> Pairs:
         """The place x_t and the velocity α′ x_0 + σ′ x_1 of each pair, all (B, *E); t is a number or (B,)."""
         _paired(x_0, x_1)
-        place = _at(self.alpha(t), x_0) * x_0 + _at(self.sigma(t), x_0) * x_1
-        return place, _at(self.alpha_slope(t), x_0) * x_0 + _at(self.sigma_slope(t), x_0) * x_1
+        place = at(self.alpha(t), x_0) * x_0 + at(self.sigma(t), x_0) * x_1
+        return place, at(self.alpha_slope(t), x_0) * x_0 + at(self.sigma_slope(t), x_0) * x_1
 
     def from_score(self, score: Tensor, x: Tensor, t: Time) -> Tensor:
         r"""The mean velocity at x_t from ∇ log p_t(x_t), where noise is normal and drawn apart from the data.
@@ -72,9 +73,25 @@ class Path:
             x: (B, *E).
             t: a number or (B,), where α is above 0.
         """
-        noise = -_at(self.sigma(t), x) * require.same_shape("score", score, x)
-        clean = (x - _at(self.sigma(t), x) * noise) / _at(self.alpha(t), x)
-        return _at(self.alpha_slope(t), x) * clean + _at(self.sigma_slope(t), x) * noise
+        noise = -at(self.sigma(t), x) * require.same_shape("score", score, x)
+        clean = (x - at(self.sigma(t), x) * noise) / at(self.alpha(t), x)
+        return at(self.alpha_slope(t), x) * clean + at(self.sigma_slope(t), x) * noise
+
+    def to_score(self, velocity: Tensor, x: Tensor, t: Time) -> Tensor:
+        r"""∇ log p_t(x_t) from the mean velocity at x_t, where noise is normal and drawn apart from the data.
+
+        .. math:: \nabla \log p_t = -\hat\varepsilon / \sigma, \qquad
+            \hat\varepsilon = \frac{\alpha v - \alpha' x}{\alpha \sigma' - \alpha' \sigma}
+
+        Args:
+            velocity: (B, *E).
+            x: (B, *E).
+            t: a number or (B,), where σ is above 0.
+        """
+        alpha, sigma = at(self.alpha(t), x), at(self.sigma(t), x)
+        d_alpha, d_sigma = at(self.alpha_slope(t), x), at(self.sigma_slope(t), x)
+        noise = alpha * require.same_shape("velocity", velocity, x) - d_alpha * x
+        return -noise / (sigma * (alpha * d_sigma - d_alpha * sigma))
 
 
 class Straight(Path):
@@ -82,19 +99,19 @@ class Straight(Path):
 
     def alpha(self, t: Time) -> Time:
         """1 − t."""
-        return 1 - _time(t)
+        return 1 - within(t)
 
     def sigma(self, t: Time) -> Time:
         """The time itself."""
-        return _time(t) + 0
+        return within(t) + 0
 
     def alpha_slope(self, t: Time) -> Time:
         """−1."""
-        return _given(t, lambda t: -torch.ones_like(t))
+        return given(t, lambda t: -torch.ones_like(t))
 
     def sigma_slope(self, t: Time) -> Time:
         """1."""
-        return _given(t, torch.ones_like)
+        return given(t, torch.ones_like)
 
 
 class Arc(Path):
@@ -102,19 +119,19 @@ class Arc(Path):
 
     def alpha(self, t: Time) -> Time:
         """cos(πt/2)."""
-        return _given(t, lambda t: (math.pi / 2 * t).cos())
+        return given(t, lambda t: (math.pi / 2 * t).cos())
 
     def sigma(self, t: Time) -> Time:
         """sin(πt/2)."""
-        return _given(t, lambda t: (math.pi / 2 * t).sin())
+        return given(t, lambda t: (math.pi / 2 * t).sin())
 
     def alpha_slope(self, t: Time) -> Time:
         """−π/2 sin(πt/2)."""
-        return _given(t, lambda t: -math.pi / 2 * (math.pi / 2 * t).sin())
+        return given(t, lambda t: -math.pi / 2 * (math.pi / 2 * t).sin())
 
     def sigma_slope(self, t: Time) -> Time:
         """π/2 cos(πt/2)."""
-        return _given(t, lambda t: math.pi / 2 * (math.pi / 2 * t).cos())
+        return given(t, lambda t: math.pi / 2 * (math.pi / 2 * t).cos())
 
 
 class Noised(Path):
@@ -155,8 +172,10 @@ class Noised(Path):
 class ToldLevel(nn.Module):
     """A network that knows noise by its level becomes a velocity, (B, *E) and t (B,) → (B, *E).
 
-    It is told log(σ/α), from −6 to 6, as the book's score networks are: close to the data a velocity changes with the
-    logarithm of time, which is lost in t itself. On the straight path it is log(t/(1 − t)).
+    It is told log(σ/α), from −6 to 4, as the book's score networks are: close to the data a velocity changes with the
+    logarithm of time, which is lost in t itself. On the straight path it is log(t/(1 − t)). There a level of 4 is t =
+    0.98. All later times are told alike, so that the end at t = 1, where each sample starts, is learnt from enough of
+    them.
 
     Args:
         net: (B, *E) and log(σ/α) (B,) → (B, *E), such as `genlib.nets.ScoreNet`.
@@ -168,8 +187,8 @@ class ToldLevel(nn.Module):
         self.net, self.path = net, Straight() if path is None else path
 
     def level(self, t: Tensor) -> Tensor:
-        """log(σ/α), held to ±6, (B,) → (B,)."""
-        return (self.path.sigma(t).log() - self.path.alpha(t).log()).clamp(-FARTHEST, FARTHEST)
+        """log(σ/α), held between −6 and 4, (B,) → (B,)."""
+        return (self.path.sigma(t).log() - self.path.alpha(t).log()).clamp(*LEVELS)
 
     def forward(self, x: Tensor, t: Tensor) -> Tensor:
         """The velocity, (B, *E)."""
@@ -289,6 +308,8 @@ class FlowMatching(nn.Module):
 
     def log_prob(self, x: Tensor, steps: int = 30, *, probes: Tensor | None = None) -> Tensor:
         """Log-density of the model at any points, (B, *E) → (B,), in nats, by the flow from data to noise.
+
+        The flow goes on to t = 1, so that the velocity has to be learnt at all times.
 
         Args:
             x: (B, *E).
@@ -463,7 +484,7 @@ def _paired(x_0: Tensor, x_1: Tensor) -> None:
 
 def _each_time(t: Time, x: Tensor) -> Tensor:
     """One time for each example (B,), after checking that they lie in [0, 1]."""
-    t = _time(t)
+    t = within(t)
     if isinstance(t, Tensor) and t.shape not in ((), x.shape[:1]):
         raise ValueError(f"t must be one number or have shape ({len(x)},), got {tuple(t.shape)}")
     return torch.as_tensor(t, dtype=x.dtype, device=x.device).expand(len(x))

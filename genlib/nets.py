@@ -332,19 +332,20 @@ class PlaneNet(nn.Module):
     """Three dense layers on a few numbers and on waves over them, told the noise level.
 
     The waves are sines and cosines of learnt projections: fine structure is seen at once (after Tancik et al. 2020,
-    arXiv:2006.10739). Each layer has a bias that depends on the level. What comes out is multiplied by
-    σ/√(σ² + knee²), so that little is said where there is little noise; the last layer starts at zero.
+    arXiv:2006.10739). Each layer has a bias that depends on the level, and the last one starts at zero. For a score
+    model what comes out is multiplied by σ/√(σ² + knee²), so that little is said where there is little noise.
 
     Args:
         dims: D.
         width: of each layer.
         waves: how many projections.
-        knee: the level below which the output fades, in the unit of σ.
+        knee: the level below which the output fades, in the unit of σ. None if it does not, as for a velocity, which
+            is there at all times.
     """
 
-    def __init__(self, dims: int = 2, width: int = 128, waves: int = 32, knee: float = 0.03) -> None:
+    def __init__(self, dims: int = 2, width: int = 128, waves: int = 32, knee: float | None = 0.03) -> None:
         super().__init__()
-        self.knee = require.positive("knee", knee)
+        self.knee = None if knee is None else require.positive("knee", knee)
         self.places = nn.Parameter(2 * torch.randn(dims, require.whole_number("waves", waves)))
         self.level = nn.Linear(8, 3 * width)
         self.hidden = nn.ModuleList(nn.Linear(n, width, bias=False) for n in (dims + 2 * waves, width, width))
@@ -352,11 +353,14 @@ class PlaneNet(nn.Module):
 
     def forward(self, x: Tensor, log_sigma: Tensor) -> Tensor:
         """Points (B, D) and log σ (B,) → (B, D)."""
-        angle, sigma = x @ self.places, log_sigma.exp()[:, None]
+        angle = x @ self.places
         x = torch.cat([x, angle.sin(), angle.cos()], 1)
         for i, (layer, bias) in enumerate(
             zip(self.hidden, self.level(waves(log_sigma)).chunk(3, 1), strict=True)
         ):
             h = silu(layer(x) + bias)
             x = x + h if i else h
+        if self.knee is None:
+            return self.last(x)
+        sigma = log_sigma.exp()[:, None]
         return sigma / (sigma**2 + self.knee**2).sqrt() * self.last(x)

@@ -276,6 +276,41 @@ def test_draws_are_spread_over_the_numbers_of_masks():
     assert seen[0].sort().values.tolist() == [1, 1, 2, 2, 3, 3]
 
 
+def test_numbers_are_uniform_within_their_own_parts():
+    """Each of 4 rows has its quarter, and each of 5000 columns its slot in there, at a uniform place of it."""
+    u = Absorbing(Table(), L, V)._spread(4, 5_000, seeded(1)).sort(1).values
+    place = 20_000 * u - torch.arange(20_000).reshape(4, 5_000)
+    assert place.min() > -1e-9
+    assert place.max() < 1 + 1e-9
+    assert ((place.mean(1) - 1 / 2).abs() < 4.5 / (12 * 5_000) ** 0.5).all()
+    assert ((place.var(1) - 1 / 12).abs() < 0.005).all()
+
+
+@pytest.mark.parametrize("extreme", [0.0, 1.0])
+def test_numbers_lie_between_zero_and_one(monkeypatch, extreme):
+    """Both excluded, whatever is drawn and rounded."""
+    model = Uniform(Table(), L, V)
+    monkeypatch.setattr(
+        "genlib.diffusion.tokens.uniform", lambda shape, like, g: like.new_full(shape, extreme)
+    )
+    u = model._spread(2, 3)
+    assert ((u > 0) & (u < 1)).all()
+
+
+@pytest.mark.parametrize("kind", [Absorbing, Uniform])
+def test_elbo_of_a_chain_is_the_mean_over_its_draws(kind):
+    model, generator = kind(Table(), L, V), seeded(1)
+    alone = torch.stack([model.elbo(ROWS, 3, generator=generator) for _ in range(4)])
+    assert (alone.std(0) > 0).any()
+    close(model.elbo(ROWS, 3, draws=4, generator=seeded(1)), alone.mean(0))
+
+
+@pytest.mark.parametrize("draws", [1, 2, 7])
+def test_a_guess_without_knowledge_costs_the_logarithm_of_all_sequences(draws):
+    model = Absorbing(lambda x, t: torch.zeros(*x.shape, V), L, V)
+    close(model.elbo(ROWS, draws=draws), torch.full((len(ROWS),), -L * math.log(V)))
+
+
 def test_masks_are_the_mean_over_all_orders():
     net = Table(4)
     model, seen = Absorbing(net, L, V), states(Absorbing)
@@ -362,7 +397,37 @@ def test_a_generator_decides_and_the_mode_is_kept():
     assert model.net.training
 
 
+@pytest.mark.parametrize("kind", [Absorbing, Uniform])
+def test_all_draws_come_from_the_generator(kind):
+    model, state = kind(Table(), L, V), torch.get_rng_state()
+    for call in (
+        lambda g: model.noised(ROWS, 0.5, g),
+        lambda g: model.elbo(ROWS, generator=g),
+        lambda g: model.elbo(ROWS, draws=3, generator=g),
+        lambda g: model.elbo(ROWS, 2, draws=2, generator=g),
+        lambda g: model.sample((40,), generator=g),
+        lambda g: model.sample((40,), 2, generator=g),
+    ):
+        assert torch.equal(call(seeded(1)), call(seeded(1)))
+        assert not torch.equal(call(seeded(1)), call(seeded(2)))
+        assert torch.equal(torch.get_rng_state(), state)
+
+
 # Reader
+
+
+def test_reader_by_hand():
+    torch.manual_seed(0)
+    net = Reader(5, 8, dilations=(1, 3), length=6, timed=True)
+    x, t = torch.randint(6, (4, 6)), torch.rand(4)
+    waves = torch.stack([(math.pi * k * t.sqrt()).cos() for k in range(8)], 1)
+    h = net.embed.weight[x] + net.clock(waves)[:, None]
+    for block, d in zip(net.blocks, (1, 3), strict=True):
+        padded = nn.functional.pad(block.norm(h), (0, 0, 2 * d, 2 * d))
+        read = [padded[:, j * d : j * d + 6] @ block.near.weight[:, :, j].T for j in range(5)]
+        a, b = (sum(read) + block.near.bias).chunk(2, -1)
+        h = h + block.merge(a * b)
+    close(net(x, t), net.out(h + net.whole(h)), 1e-11)
 
 
 def test_reader_sees_its_places_and_the_time_if_told():

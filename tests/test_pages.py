@@ -209,6 +209,12 @@ OVERFLOW = """() => {
   return wrong;
 }"""
 
+# A claim ends in its verdict, which nobody should have to scroll to.
+VERDICTS = """() => [...document.querySelectorAll('.cell_output .stream pre')]
+  .filter(x => x.textContent.trim().split('\\n').every(line => /: (yes|no)$/.test(line)))
+  .filter(x => x.scrollWidth > x.clientWidth)
+  .map(x => 'a verdict is off the screen: ' + x.textContent.slice(0, 60))"""
+
 
 def complete(page):
     """Wait until the page is complete."""
@@ -224,7 +230,11 @@ def turn(page, screen, mode):
 
 def look(page):
     """What is wrong to the eye."""
-    return [said for script in (FORMULAS, RAW_TEXT, PICTURES, OVERFLOW) for said in page.evaluate(script)]
+    return [
+        said
+        for script in (FORMULAS, RAW_TEXT, PICTURES, OVERFLOW, VERDICTS)
+        for said in page.evaluate(script)
+    ]
 
 
 # Sliders ----------------------------------------------------------------------------------------------------

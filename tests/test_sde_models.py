@@ -162,6 +162,21 @@ def test_samples_without_a_network_by_hand(process, order):
         model.sample((2,), order=3)
 
 
+@named
+@pytest.mark.parametrize("order", [1, 2])
+@pytest.mark.parametrize("noise", [0.0, 1.3])
+def test_samples_are_those_of_the_exponential_solver(process, order, noise):
+    model, run, generator = a_model(process), {"order": order, "noise": noise}, seeded(1)
+    size = math.hypot(0.8 * process.scale(1.0), process.deviation(1.0))
+    start, times = size * torch.randn(5, 2, generator=generator), [*process.schedule(3, 0.3), 0.0]
+    by_hand = sde.exponential(
+        process, process.at_level(model.score), start, times, generator=generator, **run
+    )
+    close(model.sample((5,), 4, generator=seeded(1), **run), by_hand)
+    usual = order == 2 and noise == 0
+    assert torch.allclose(model.sample((5,), 4, generator=seeded(1)), by_hand) == usual
+
+
 def test_samples_draw_all_from_the_generator():
     model, state = a_model(PROCESSES["preserving"]), torch.get_rng_state()
     one, again, other = (model.sample((3,), 4, noise=0.7, generator=seeded(seed)) for seed in (1, 1, 2))
@@ -546,6 +561,20 @@ def test_grey_score_judges_in_evaluation_mode_and_leaves_the_mode():
         assert torch.equal(first, call())
         model.train()
     assert not torch.equal(model.loss(PICTURES), model.loss(PICTURES))
+
+
+def test_a_slope_is_added_to_the_score_of_samples():
+    """What is missing from the score to that of one image leads there; a slope of 0 changes nothing."""
+    model, image = grey(last=0.15), torch.tensor([[3.0, 1.0]])
+
+    def draw(slope=None):
+        return model.sample((50,), 12, slope=slope, generator=torch.Generator().manual_seed(3))
+
+    led = draw(lambda y, kappa: (image - y) / kappa**2 - model.score(y, kappa))
+    assert (led == image.long()).all()
+    assert torch.equal(draw(lambda y, kappa: torch.zeros_like(y)), draw())
+    with pytest.raises(ValueError, match="^slope must"):
+        draw(lambda y, kappa: y[:, :1])
 
 
 def test_grey_score_refuses():

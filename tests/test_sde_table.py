@@ -123,9 +123,18 @@ def test_the_table_keeps_its_own_levels():
     torch.testing.assert_close(table.levels, torch.tensor([0.1, 1.0]))
 
 
+def test_the_last_level_takes_what_rounding_leaves(monkeypatch):
+    table = sde.NoisedTable(torch.zeros(1, 2), [0.1, 0.3, 1.0])
+    table.share = table.share * (1 - 1e-6)  # a sum of many is not 1 exactly
+    monkeypatch.setattr("genlib.sde.table.uniform", lambda shape, like, generator: like.new_ones(shape))
+    torch.testing.assert_close(table.draw(1)[1], torch.tensor([1.0]))
+
+
 def test_same_generator_same_draws():
     table = sde.NoisedTable(torch.randn(50, 2), [0.1, 1.0])
+    state = torch.get_rng_state()
     a, b = (table.draw(20, generator=torch.Generator().manual_seed(3)) for _ in range(2))
+    assert torch.equal(torch.get_rng_state(), state)
     assert all(torch.equal(p, q) for p, q in zip(a, b, strict=True))
     assert [tuple(p.shape) for p in a] == [(20, 2), (20,), (20, 2), (20,)]
 
@@ -162,6 +171,8 @@ def test_plane_net_by_hand():
     h = h + silu(net.hidden[2](h) + c)
     fade = (1 + (0.2 / u.exp()) ** 2) ** -0.5
     torch.testing.assert_close(net(x, u), fade[:, None] * net.last(h))
+    net.knee = nets.PlaneNet(knee=None).knee
+    torch.testing.assert_close(net(x, u), net.last(h))
     assert nets.PlaneNet(waves=5000).places.std().item() == pytest.approx(2, rel=0.03)
     for bad in (0, 1.5, None):
         with pytest.raises(ValueError, match="waves must be a whole number"):

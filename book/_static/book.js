@@ -109,6 +109,14 @@ function markChecks() {
   }
 }
 
+// Printed sentences are broken where the screen ends, so that a verdict at a line's end shows. A table is not: it is
+// known by the room between its columns.
+function breakSentences() {
+  for (const text of document.querySelectorAll(".cell_output .output.stream pre")) {
+    if (!/\S {2,}\S/.test(text.textContent)) text.closest(".output").classList.add("sentences");
+  }
+}
+
 // Two roles that Sphinx and docutils write and that do not fit: a signature over several lines is no list of
 // definitions, and an entry of a list is a list's item.
 function repairRoles() {
@@ -139,6 +147,7 @@ document.addEventListener("DOMContentLoaded", () => {
   answerMathJax2();
   tendFigures();
   markChecks();
+  breakSentences();
   repairRoles();
 });
 window.addEventListener("load", () => (window.MathJax?.startup?.promise ?? Promise.resolve()).then(reachScrollers));

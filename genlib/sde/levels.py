@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
@@ -174,17 +175,35 @@ class GreyScore(nn.Module):
         return functional.cross_entropy(logits.transpose(1, 2), x, reduction="none").sum(1)
 
     def sample(
-        self, shape: tuple[int], calls: int = 30, *, generator: torch.Generator | None = None
+        self,
+        shape: tuple[int],
+        calls: int = 30,
+        *,
+        slope: Callable[[Tensor, float], Tensor] | None = None,
+        generator: torch.Generator | None = None,
     ) -> Tensor:
-        """Draw by `exponential` with noise, one call a step, and each level from its posterior, (n,) → (n, H, W)."""
+        """Draw by `exponential` with noise, one call a step, and each level from its posterior, (n,) → (n, H, W).
+
+        Args:
+            shape: (n,).
+            calls: of the network, at least 2.
+            slope: noisy levels (B, H W) and κ → what is added to the score, (B, H W), such as the slope of log p(c | y)
+                of a classifier (Dhariwal and Nichol 2021, arXiv:2105.05233).
+            generator: draws from here instead of torch's global one.
+        """
         shape = (require.sample_count(shape), *(() if self.c is None else self.c.shape[:-1]))
         count = math.prod(shape)
         process = VarianceExploding(self.last / 10, math.hypot(self.first, self.last / 10))
         start = normal((count, self.log_h.shape[0]), self.k, generator)
         start = self.mean + math.hypot(self.spread, self.first) * start
         times = process.schedule(require.whole_number("calls", calls, 2) - 1, self.last, power=3.0)
+
+        def score(y: Tensor, kappa: float) -> Tensor:
+            own = self.score(y, kappa)
+            return own if slope is None else own + require.same_shape("slope", slope(y, kappa), own)
+
         with evaluating(self), drawing_from(generator):
-            y = exponential(process, process.at_level(self.score), start, times, noise=1.0)
+            y = exponential(process, process.at_level(score), start, times, noise=1.0)
             p = self.logits(y, y.new_full((count,), self.last)).softmax(-1)
             return torch.multinomial(p.flatten(0, 1), 1).reshape(*shape, *self.event_shape)
 

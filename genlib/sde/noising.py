@@ -9,10 +9,8 @@ import torch
 from torch import Tensor
 
 from genlib import _arguments as require
-from genlib._shapes import column
+from genlib._times import Time, at, given, within
 from genlib.sde.processes import Drift, Linear
-
-Time = float | Tensor
 
 
 class Noising(Linear):
@@ -40,11 +38,11 @@ class Noising(Linear):
 
     def drift(self, x: Tensor, t: Time) -> Tensor:
         """a(t) x, (B, *E) → (B, *E)."""
-        return _at(self.rate(t), x) * x
+        return at(self.rate(t), x) * x
 
     def noise(self, x: Tensor, t: Time) -> Time:
         """g(t)."""
-        return _at(self.size(t), x)
+        return at(self.size(t), x)
 
     def level(self, t: Time) -> Time:
         """κ = σ/α: deviation of the noise beside data of their own size."""
@@ -52,8 +50,8 @@ class Noising(Linear):
 
     def log_snr(self, t: Time) -> Time:
         """log(α²/σ²), the logarithm of the signal-to-noise ratio, in nats; t above 0."""
-        t = _time(t)
-        return _given(t, lambda t: 2 * (self.scale(t).log() - self.deviation(t).log()))
+        t = within(t)
+        return given(t, lambda t: 2 * (self.scale(t).log() - self.deviation(t).log()))
 
     def schedule(self, steps: int, last: float, *, power: float = 7.0) -> list[float]:
         r"""Times (steps + 1) that fall from 1 to that of the level `last`; a power of the level is evenly spaced.
@@ -88,7 +86,7 @@ class Noising(Linear):
         """
 
         def at_time(x: Tensor, t: Time) -> Tensor:
-            alpha = _at(self.scale(t), x)
+            alpha = at(self.scale(t), x)
             return score(x / alpha, self.level(t)) / alpha
 
         return at_time
@@ -112,19 +110,19 @@ class VarianceExploding(Noising):
 
     def scale(self, t: Time) -> Time:
         """α = 1."""
-        return _given(t, torch.ones_like)
+        return given(t, torch.ones_like)
 
     def deviation(self, t: Time) -> Time:
         """σ, in data units."""
-        return _given(t, lambda t: self.first * torch.expm1(2 * self._growth * t).sqrt())
+        return given(t, lambda t: self.first * torch.expm1(2 * self._growth * t).sqrt())
 
     def rate(self, t: Time) -> Time:
         """Zero."""
-        return _given(t, torch.zeros_like)
+        return given(t, torch.zeros_like)
 
     def size(self, t: Time) -> Time:
         """g = s_0 (s_1/s_0)^t √(2 log(s_1/s_0))."""
-        return _given(t, lambda t: self.first * (self._growth * t).exp() * math.sqrt(2 * self._growth))
+        return given(t, lambda t: self.first * (self._growth * t).exp() * math.sqrt(2 * self._growth))
 
     def time(self, level: Time) -> Time:
         """log(1 + κ²/s_0²) / (2 log(s_1/s_0))."""
@@ -139,19 +137,19 @@ class Fading(Noising):
 
     def beta(self, t: Time) -> Time:
         """β(t), per unit of time."""
-        return _given(t, lambda t: self.first + t * (self.last - self.first))
+        return given(t, lambda t: self.first + t * (self.last - self.first))
 
     def faded(self, t: Time) -> Time:
         """B(t), the integral of β from 0 to t."""
-        return _given(t, lambda t: self.first * t + (self.last - self.first) * t**2 / 2)
+        return given(t, lambda t: self.first * t + (self.last - self.first) * t**2 / 2)
 
     def scale(self, t: Time) -> Time:
         """α = e^(−B/2)."""
-        return _given(t, lambda t: (-self.faded(t) / 2).exp())
+        return given(t, lambda t: (-self.faded(t) / 2).exp())
 
     def rate(self, t: Time) -> Time:
         """−β/2."""
-        return _given(t, lambda t: -self.beta(t) / 2)
+        return given(t, lambda t: -self.beta(t) / 2)
 
     def _when(self, faded: Tensor) -> Tensor:
         """The time at which B has a value: the root of B = β_0 t + (β_1 − β_0) t²/2 that is not negative."""
@@ -174,11 +172,11 @@ class VariancePreserving(Fading):
 
     def deviation(self, t: Time) -> Time:
         """σ = √(1 − e^(−B))."""
-        return _given(t, lambda t: (-torch.expm1(-self.faded(t))).sqrt())
+        return given(t, lambda t: (-torch.expm1(-self.faded(t))).sqrt())
 
     def size(self, t: Time) -> Time:
         """√β."""
-        return _given(t, lambda t: self.beta(t).sqrt())
+        return given(t, lambda t: self.beta(t).sqrt())
 
     def time(self, level: Time) -> Time:
         """When B = log(1 + κ²)."""
@@ -200,41 +198,15 @@ class SubVariancePreserving(Fading):
 
     def deviation(self, t: Time) -> Time:
         """σ = 1 − e^(−B)."""
-        return _given(t, lambda t: -torch.expm1(-self.faded(t)))
+        return given(t, lambda t: -torch.expm1(-self.faded(t)))
 
     def size(self, t: Time) -> Time:
         """√(β (1 − e^(−2B)))."""
-        return _given(t, lambda t: (-self.beta(t) * torch.expm1(-2 * self.faded(t))).sqrt())
+        return given(t, lambda t: (-self.beta(t) * torch.expm1(-2 * self.faded(t))).sqrt())
 
     def time(self, level: Time) -> Time:
         """When e^(−B/2) = (√(κ² + 4) − κ) / 2."""
         return _of_level(level, lambda k: self._when(2 * torch.asinh(k / 2)))
-
-
-def _time(t: Time) -> Time:
-    """Return a time after checking that it lies in [0, 1]."""
-    inside = (
-        require.holds(((t >= 0) & (t <= 1)).all()) if isinstance(t, Tensor) else _number(t) and 0 <= t <= 1
-    )
-    if not inside:
-        shown = (
-            f"from {t.min().item():.6g} to {t.max().item():.6g}"
-            if isinstance(t, Tensor) and t.numel()
-            else repr(t)
-        )
-        raise ValueError(f"t must lie in [0, 1], got {shown}")
-    return t
-
-
-def _number(t: object) -> bool:
-    return isinstance(t, int | float) and not isinstance(t, bool)
-
-
-def _given(t: Time, formula: Callable[[Tensor], Tensor]) -> Time:
-    """The value of a formula at a time in [0, 1], as a number where the time is one."""
-    if isinstance(_time(t), Tensor):
-        return formula(t)
-    return formula(torch.tensor(t, dtype=torch.float64, device="cpu")).item()
 
 
 def _of_level(level: Time, formula: Callable[[Tensor], Tensor]) -> Time:
@@ -248,15 +220,6 @@ def _of_level(level: Time, formula: Callable[[Tensor], Tensor]) -> Time:
     if not require.holds((t <= 1 + 1e-6).all()):
         raise ValueError(f"level must not be above that at t = 1, got {level.max().item():.6g}")
     return t.clamp(max=1.0)
-
-
-def _at(value: Time, x: Tensor) -> Time:
-    """One number, or one for each example (B,) with as many dimensions as x."""
-    if not isinstance(value, Tensor) or not value.ndim:
-        return value
-    if value.shape != x.shape[:1]:
-        raise ValueError(f"t must be one number or have shape ({len(x)},), got {tuple(value.shape)}")
-    return column(value, x)
 
 
 def _rising(a: str, low: object, b: str, high: object, *, equal: bool = False) -> tuple[float, float]:
