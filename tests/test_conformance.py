@@ -19,6 +19,7 @@ from genlib import (
     flow_matching,
     flows,
     gan,
+    inverse,
     metrics,
     plotting,
     score,
@@ -93,6 +94,11 @@ def cells():
     return points.Cells(4.0, 16)
 
 
+def a_posterior():
+    prior = data.GaussianMixture(torch.eye(2), 0.5)
+    return inverse.MixturePosterior(prior, inverse.Linear(torch.ones(1, 2), 0.3), torch.tensor([0.8]))
+
+
 def dequantised(event=(2,)):
     return flows.Dequantised(a_flow(event), 5)
 
@@ -119,6 +125,7 @@ MODELS = {
     "uniform diffusion": lambda: a_masked_diffusion(diffusion.Uniform),
     "flow matching": a_flow_matching,
     "consistency model": a_consistency_model,
+    "posterior of a mixture": a_posterior,
     "condition filled in": lambda: Conditional(
         flows.Flow([flows.Coupling(flows.alternating(2), flows.Affine(), MLP(1, 1, 2, condition=1))], (2,)), 1
     )(torch.ones(1)),

@@ -6,17 +6,26 @@ import math
 import pytest
 import test_graders_chains as chains
 import test_graders_diffusion as diffusion
+import test_graders_inverse as inverse
 import test_graders_score as scores
 import test_graders_sde as crowds
 import torch
 
 from genlib import checks
 
-REFERENCES = [*scores.REFERENCES, *chains.REFERENCES, *crowds.REFERENCES, *diffusion.REFERENCES]
-LESSON = [*scores.LESSON, *chains.LESSON, *crowds.LESSON, *diffusion.LESSON]
-SLIPS = [*scores.SLIPS, *chains.SLIPS, *crowds.SLIPS, *diffusion.SLIPS]
+REFERENCES = [
+    *scores.REFERENCES,
+    *chains.REFERENCES,
+    *crowds.REFERENCES,
+    *diffusion.REFERENCES,
+    *inverse.REFERENCES,
+]
+LESSON = [*scores.LESSON, *chains.LESSON, *crowds.LESSON, *diffusion.LESSON, *inverse.LESSON]
+SLIPS = [*scores.SLIPS, *chains.SLIPS, *crowds.SLIPS, *diffusion.SLIPS, *inverse.SLIPS]
 LABELS = [label for label, _ in REFERENCES]
-ALL_TRIED = [label for label, _ in (*scores.REFERENCES, *crowds.REFERENCES, *diffusion.REFERENCES)]
+ALL_TRIED = [
+    label for label, _ in (*scores.REFERENCES, *crowds.REFERENCES, *diffusion.REFERENCES, *inverse.REFERENCES)
+]
 PLAIN = [pair for pair in LESSON if pair[1] is not crowds.complex_slowest]  # that one takes no tensors
 
 
