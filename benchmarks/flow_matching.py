@@ -14,9 +14,9 @@ Their steps are fixed, so that a run can be repeated: measured once, by turns, a
 has half of the time for its first flow; the making of its pairs is not counted. Flows make steps of Euler. Diffusion
 makes its calls by the exponential integrator of order 1 (DDIM) and of order 2, on a schedule for few calls that was
 chosen on seeds 0 and 1: its last step starts at the level 0.15, in units of the data's deviation. A flow of
-independent pairs is a diffusion in other coordinates, so that one is sampled in this way, too: what is left between
-it and assigned pairs is not the solver's. All samples of a target and seed are compared with the same 10,000 true
-points, and the floor is the mean of three other true samples.
+independent pairs is a diffusion in other coordinates, so that one network is sampled in both ways, and the rows tell
+what the solver does. All samples of a target and seed are compared with the same 10,000 true points, and the floor is
+the mean of three other true samples.
 
 In `coupled` both models pair by exact optimal transport within a batch, and make 500 steps on the same data.
 
