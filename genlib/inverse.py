@@ -100,11 +100,21 @@ class Linear(Measurement):
         return x @ self.matrix.to(x).mT
 
     def law(self, centre: Tensor, spread: Tensor | float = 0.0) -> MultivariateNormal:
-        """N(A m, r² A Aᵀ + σ² I) of y, for normal x: mean m (B, D), deviation r, a number or (B, 1, 1)."""
+        """N(A m, r² A Aᵀ + σ² I) of y, for normal x: mean m (B, D), deviation r, a number or (B, 1, 1).
+
+        Raises:
+            ValueError: the noise is so small beside the matrix that rounding makes the covariance singular.
+        """
         A = self.matrix.to(centre)
         eye = torch.eye(self.size, dtype=A.dtype, device=A.device)
         cov = spread**2 * A @ A.mT + self.noise**2 * eye
-        return MultivariateNormal(self(centre), cov, validate_args=False)
+        try:
+            return MultivariateNormal(self(centre), cov, validate_args=False)
+        except torch.linalg.LinAlgError:
+            size = f"{A.abs().max().item():.3g} in {A.dtype}"
+            raise ValueError(
+                f"noise is too small beside a matrix of size {size}, got {self.noise!r}"
+            ) from None
 
 
 class MixturePosterior:

@@ -61,7 +61,10 @@ def single():
 
     def single(answer):
         return lambda *given: answer(
-            *(part.float() if isinstance(part, torch.Tensor) else part for part in given)
+            *(
+                part.float() if isinstance(part, torch.Tensor) and part.is_floating_point() else part
+                for part in given
+            )
         )
 
     return single

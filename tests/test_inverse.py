@@ -159,6 +159,8 @@ def test_measuring_adds_noise_from_the_generator():
     agrees(
         m.measure(x[:1].expand(20_000, 3), generator=seeded()), m(x[:1])[0], 0.09 * torch.eye(2, dtype=REAL)
     )
+    double = Measurement(lambda x: x.double(), 3, 3, 0.3)  # the noise is in the dtype of y
+    close(double.measure(x.float(), generator=seeded(5)), x.float().double() + 0.3 * draws(4, 3, seed=5))
 
 
 @SOME
@@ -225,11 +227,12 @@ def test_points_of_another_shape_are_refused(m):
         refused("x must have shape (B, 2)", m.measure, x)
         refused("x must have shape (B, 2)", m.log_likelihood, real([0.0]), x)
     refused("x must have shape (B, 2), got list", m, [[1.0, 2.0]])
+    refused("x must be of a floating dtype, got torch.int64", m, torch.ones(3, 2, dtype=torch.long))
 
 
 def test_a_function_that_returns_another_shape_is_refused():
-    for wrong in (lambda x: x[:, 0], lambda x: x, lambda x: x[:1, :1]):
-        refused("function must return (3, 1), got", Measurement(wrong, 2, 1, 1.0), draws(3, 2))
+    for wrong, got in ((lambda x: x[:, 0], "(3,)"), (lambda x: x, "(3, 2)"), (lambda x: x[:1, :1], "(1, 1)")):
+        refused(f"function must return (3, 1), got {got}", Measurement(wrong, 2, 1, 1.0), draws(3, 2))
 
 
 @pytest.mark.parametrize(
@@ -264,6 +267,19 @@ def test_what_was_measured_comes_in_the_dtype_that_is_asked_for():
     m = Linear(real([[1.0, 2.0]]), 1.0)
     assert m.given([1], draws(1)).dtype == REAL
     assert m.given(real([1.0]), draws(1).float()).dtype == torch.float32
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, REAL])
+def test_the_matrix_takes_the_dtype_of_what_it_meets(dtype):
+    A, centre, x, y = draws(2, 3), draws(2, 3, seed=1), draws(5, 3, seed=2), draws(2, seed=3)
+    for matrix in (A, A.float()):
+        m, prior = Linear(matrix, 0.5), GaussianMixture(centre.to(dtype), 0.8)
+        log_p = m.law(x.to(dtype), 0.7).log_prob(y.to(dtype))
+        score = MixturePosterior(prior, m, y).score(x.to(dtype))
+        assert log_p.dtype == score.dtype == dtype
+        close(log_p.double(), Linear(A, 0.5).law(x, 0.7).log_prob(y), 1e-4)
+        right = MixturePosterior(GaussianMixture(centre, 0.8), Linear(A, 0.5), y).score(x)
+        close(score.double(), right, 1e-4)
 
 
 # the exact posterior
@@ -402,7 +418,19 @@ def test_the_posterior_checks_what_it_is_given():
     for job in (law.log_prob, law.score):
         refused("x must have shape (..., 2), got (3, 1)", job, draws(3, 1))
         refused("x must not hold NaN", job, real([[0.0, math.nan]]))
+    for level in (-1.0, math.nan, math.inf, None, "1"):
+        refused("level must be a", law.noised, level)
     refused("n in shape (n,) must be a whole number", law.sample, (0,))
+
+
+def test_rounding_makes_no_variance_negative():
+    # of some of these AᵀA the least eigenvalue comes out below 0, by more than σ²/s²
+    prior, y = GaussianMixture(torch.zeros(1, 3, dtype=REAL), 1.0), real([0.5])
+    for seed in range(5):
+        m = Linear(draws(1, 3, seed=seed), 1e-8)
+        assert (MixturePosterior(prior, m, y).variance > 0).all()
+        z = split_gibbs(score_of(prior), m, y, 5, real([1.0, 0.5]), couplings=[3.0], generator=seeded())
+        assert z.isfinite().all()
 
 
 # steps
@@ -562,6 +590,20 @@ def test_the_weight_is_a_finite_number(weight):
             real([0.3]), 2, real([2.0, 1.0]), weight=weight)  # fmt: skip
 
 
+@pytest.mark.parametrize("wrong", [lambda u: u[:, :1], lambda u: u[0], lambda u: u[:1], lambda u: u.tolist()])
+def test_a_slope_of_another_shape_is_refused(wrong):
+    score, m, y = setting()
+    refused("slope must return shape (3, 2), got", guided, score, m, y, 3, real([2.0, 1.0]),
+            slope=lambda u, level: wrong(u))  # fmt: skip
+
+
+@pytest.mark.parametrize(("y", "message"), [(real([1.0, 2.0]), "y must have shape (1,), got (2,)"),
+                                            (real([math.nan]), "y must hold finite numbers")])  # fmt: skip
+def test_what_was_measured_is_checked_beside_a_slope_of_ones_own(y, message):
+    score, m, _ = setting()
+    refused(message, guided, score, m, y, 3, real([2.0, 1.0]), slope=lambda u, level: 0 * u)
+
+
 def test_one_level_is_one_call_of_the_score():
     prior, m, y = two_modes()
     calls = []
@@ -600,6 +642,16 @@ def test_posterior_sampling_takes_the_step_of_its_formula(m, size):
     close(x, mean(moved, end), 1e-10)
 
 
+def test_points_that_fit_y_take_no_step_towards_it():
+    score, blind, levels = (
+        score_of(mixture(2)),
+        Linear(torch.zeros(1, 2, dtype=REAL), 0.5),
+        falling(5.0, 0.1, 6),
+    )
+    free = guided(score, blind, real([0.0]), 20, levels, weight=0.0, generator=seeded())
+    close(posterior_sampling(score, blind, real([0.0]), 20, levels, generator=seeded()), free)
+
+
 @pytest.mark.parametrize("size", NO_NUMBERS_ABOVE_0)
 def test_the_size_of_a_step_is_above_0(size):
     refused("size must be a", posterior_sampling, score_of(mixture(2)), cubic(), real([0.3]), 2,
@@ -635,8 +687,8 @@ def test_replacement_of_one_bump_has_the_law_of_its_formulas(share):
     def mend(mean, variance, end):
         return (1 - share) * mean + share * y, (1 - share) ** 2 * variance + share**2 * end**2
 
-    mask = Linear(real([[1.0, 0.0]]), 0.3)
-    x = replacement(score, mask, real([y]), 20_000, levels, share=share, generator=seeded())
+    twice = Linear(real([[2.0, 0.0]]), 0.3)
+    x = replacement(score, twice, real([2 * y]), 20_000, levels, share=share, generator=seeded())
     seen, spread_seen = mend(*down(alone(0.8), levels, *mend(0.0, 1.44, 1.2), mend), 0.0)
     hidden, spread_hidden = down(alone(1.5), levels, 0.0, 1.44)
     agrees(x, real([seen, hidden]), torch.diag(real([spread_seen, spread_hidden])), slack=1e-12)
@@ -727,11 +779,19 @@ def test_particles_are_drawn_without_bias():
     close(counts / 1000, (4 * share).float(), 0.06)
 
 
+def test_particles_need_a_step():
+    refused("levels must hold at least 2, got [2.0]", twisted, *setting(), 5, real([2.0]))
+
+
 def test_particles_without_any_weight_are_an_error():
     prior, y = GaussianMixture(real([[0.0, 0.0]]), real(1.0)), real([1.0])
-    far = Measurement(lambda x: x[:, :1] * 1e200, 2, 1, 0.1)
-    with pytest.raises(RuntimeError, match=re.escape("after step 1, which starts at level 4")):
-        twisted(score_of(prior), far, y, 5, real([4.0, 2.0, 1.0]), spread=0.0, generator=seeded())
+    steep, flat = (
+        Measurement(function, 2, 1, 0.1)
+        for function in (lambda x: x[:, :1] * 1e200, lambda x: 0 * x[:, :1] + 1e200)
+    )
+    for m, said in ((steep, "the points are not finite"), (flat, "no particle has any weight")):
+        with pytest.raises(RuntimeError, match=re.escape(f"{said} after step 1, which starts at level 4")):
+            twisted(score_of(prior), m, y, 5, real([4.0, 2.0, 1.0]), spread=0.0, generator=seeded())
 
 
 # a spring between data and measurement
@@ -755,13 +815,14 @@ def test_with_one_coupling_for_long_split_gibbs_has_the_law_of_both_variables(rh
     agrees(z, torch.from_numpy(mean), torch.from_numpy(covariance), slack=0.03)
 
 
-def test_each_round_of_split_gibbs_has_the_law_of_its_formulas():
-    prior, m, y = GaussianMixture(real([[0.5]]), real(0.9)), Linear(real([[1.3]]), 0.6), 2.0
-    levels, couplings = real([3.0, 1.2, 0.8, 0.3]), [3.5, 1.2, 0.5, 0.2]
+@pytest.mark.parametrize(("noise", "couplings"), [(0.6, [3.5, 1.2, 0.5, 0.2]), (6.0, [0.5])])
+def test_each_round_of_split_gibbs_has_the_law_of_its_formulas(noise, couplings):
+    prior, m, y = GaussianMixture(real([[0.5]]), real(0.9)), Linear(real([[1.3]]), noise), 2.0
+    levels = real([3.0, 1.2, 0.8, 0.3])
     mean, variance = 0.0, 9.0
     for rho in couplings:
-        precision = 1.3**2 / 0.36 + rho**-2
-        mean = (1.3 * y / 0.36 + mean / rho**2) / precision
+        precision = 1.3**2 / noise**2 + rho**-2
+        mean = (1.3 * y / noise**2 + mean / rho**2) / precision
         variance = variance / (rho**2 * precision) ** 2 + 1 / precision
         way = [rho, *(level for level in levels.tolist() if level < rho)]
         mean, variance = down(score_of(prior), way, mean, variance)
@@ -771,8 +832,8 @@ def test_each_round_of_split_gibbs_has_the_law_of_its_formulas():
 
 @pytest.mark.parametrize("rho", NO_NUMBERS_ABOVE_0)
 def test_couplings_are_above_0(rho):
-    refused("couplings must be a", split_gibbs, score_of(mixture(2)), Linear(draws(1, 2), 0.5), real([0.3]),
-            2, real([2.0, 1.0]), couplings=[1.0, rho])  # fmt: skip
+    refused("couplings must be a", split_gibbs, lambda u, level: pytest.fail("a round came before the check"),
+            Linear(draws(1, 2), 0.5), real([0.3]), 2, real([2.0, 1.0]), couplings=[1.0, rho])  # fmt: skip
 
 
 # what all have in common
@@ -827,6 +888,39 @@ def test_a_score_that_is_infinite_is_told_with_its_step_and_level(method):
 
 
 @each
+def test_one_point_where_the_score_is_infinite_at_the_last_level_is_told_too(method):
+    _, m, y = setting()
+    one = real([[math.inf, 0.0], [0.0, 0.0], [0.0, 0.0]])
+
+    def score(u, level):
+        return -u / (1 + level**2) + (one if level == 0.5 else 0)
+
+    with pytest.raises(RuntimeError) as error:
+        method(score, m, y, 3, real([4.0, 2.0, 1.0, 0.5]), generator=seeded())
+    particles = "no particle" in str(error.value)
+    step = (3, 1) if particles else (1, 4) if method is METHODS["split Gibbs"] else (4, 0.5)
+    assert str(error.value).endswith("after step {}, which starts at level {}".format(*step))
+
+
+@each
+def test_draws_keep_no_graph_of_a_score_that_learns(method):
+    _, m, y = setting()
+    spread = real(1.0).requires_grad_()
+    x = method(
+        lambda u, level: -u / (spread**2 + level**2), m, y, 3, falling(5.0, 0.1, 4), generator=seeded()
+    )
+    assert not x.requires_grad
+
+
+@each
+def test_draws_come_in_the_dtype_of_the_levels(method):
+    _, m, y = setting()
+    single = score_of(GaussianMixture(torch.zeros(1, 2), 1.0))
+    x = method(single, m, y, 3, falling(5.0, 0.1, 4).float(), generator=seeded())
+    assert x.dtype == torch.float32
+
+
+@each
 @pytest.mark.parametrize("bad", [[1.0, 2.0], [1.0, 1.0], [1.0, 0.0], [1.0, -1.0], [], [[2.0, 1.0]],
                                  [math.inf, 1.0], [math.nan]], ids=str)  # fmt: skip
 def test_levels_fall_and_stay_above_0(method, bad):
@@ -853,3 +947,13 @@ def test_a_score_of_another_shape_is_refused(method, wrong):
 def test_some_methods_need_a_linear_measurement(method):
     refused("measurement must be linear, got Measurement", method, setting()[0], cubic(), real([0.3]), 3,
             real([2.0, 1.0]))  # fmt: skip
+
+
+def test_too_little_noise_beside_a_matrix_without_full_rank_is_told():
+    twice = Linear(-torch.ones(2, 3, dtype=REAL), 1e-9)
+    prior = GaussianMixture(torch.zeros(1, 3, dtype=REAL), 1.0)
+    with pytest.raises(
+        ValueError, match="noise is too small beside a matrix of size 1 in torch.float64, got 1e-09"
+    ) as error:
+        MixturePosterior(prior, twice, real([1.0, 1.0]))
+    assert error.value.__suppress_context__  # no word of Cholesky

@@ -12,7 +12,8 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from genlib import _arguments as require
-from genlib.data.digits import Digits, Split, blurred, digits, shifted
+from genlib.data.digits import Digits, Split, blurred, digits, moved, shifted
+from genlib.data.lattices import CRITICAL, Ising
 from genlib.data.plane import (
     Box,
     Checkerboard,
@@ -33,6 +34,7 @@ from genlib.data.sources import Categorical, Source
 
 __all__ = [
     "ALPHABET",
+    "CRITICAL",
     "SOURCES",
     "Box",
     "Categorical",
@@ -40,6 +42,7 @@ __all__ = [
     "Digits",
     "GaussianMixture",
     "Grammar",
+    "Ising",
     "MarkovChain",
     "NoisyCurve",
     "Pinwheel",
@@ -53,6 +56,7 @@ __all__ = [
     "english",
     "grid",
     "lattice",
+    "moved",
     "pad",
     "prose",
     "ring",

@@ -61,6 +61,13 @@ def shifted(x: Tensor, share: float = 0.3, *, generator: torch.Generator | None 
     Raises:
         ValueError: x is no batch of images, or the share lies outside [0, 1].
     """
+    return moved(x, share, generator=generator)[0]
+
+
+def moved(
+    x: Tensor, share: float = 0.3, *, generator: torch.Generator | None = None
+) -> tuple[Tensor, Tensor]:
+    """`shifted`, and by how many rows and columns each image went, (B, H, W) → (B, H, W) and (B, 2)."""
     if not isinstance(x, Tensor) or x.ndim != 3:
         got = tuple(x.shape) if isinstance(x, Tensor) else type(x).__name__
         raise ValueError(f"x must have shape (B, H, W), got {got}")
@@ -72,4 +79,4 @@ def shifted(x: Tensor, share: float = 0.3, *, generator: torch.Generator | None 
     rows = 1 + torch.arange(height, device=x.device) + move[0]  # (B, H)
     columns = 1 + torch.arange(width, device=x.device) + move[1]  # (B, W)
     which = torch.arange(n, device=x.device)[:, None, None]
-    return pad(x, (1, 1, 1, 1))[which, rows[:, :, None], columns[:, None, :]]
+    return pad(x, (1, 1, 1, 1))[which, rows[:, :, None], columns[:, None, :]], move[..., 0].T
