@@ -194,7 +194,7 @@ def ranks(seeds: Sequence[int]) -> None:
 
 def rounds(seeds: Sequence[int]) -> None:
     """Print the distance over the floor of the split, with more and more rounds, mean and largest over seeds."""
-    counts = (30, 100, 300, 1000)
+    counts = (30, 100, 300)
     print(head("numbers", "measured", *(f"{count} rounds" for count in counts)), flush=True)
     for dims, kind in ((2, "half"), (2, "blur"), (8, "blur"), (8, "random sums")):
         cells = []

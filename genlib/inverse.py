@@ -15,7 +15,8 @@ from functools import partial
 import torch
 from torch import Tensor
 from torch.distributions import MultivariateNormal
-from torch.linalg import eigh, pinv
+from torch.linalg import pinv, svd
+from torch.nn.functional import pad
 
 from genlib import _arguments as require
 from genlib._random import normal, uniform
@@ -137,10 +138,9 @@ class MixturePosterior:
         self.y = measurement.given(y, prior.means)
         self.level = float(require.not_negative("level", level))
         self.event_shape = prior.event_shape
-        curvature, self.basis = eigh(A.mT @ A)
-        curvature = curvature.clamp_min(0) / measurement.noise**2  # (D,)
+        curvature, told, self.basis = _said(measurement, self.y)
         inverse = prior.scale[:, None] ** -2  # (K, 1)
-        pull = prior.means @ self.basis * inverse + self.y @ A @ self.basis / measurement.noise**2
+        pull = prior.means @ self.basis * inverse + told
         self.means = pull / (inverse + curvature)  # (K, D), in the basis
         self.variance = 1 / (inverse + curvature) + self.level**2
         evidence = measurement.law(prior.means, prior.scale[:, None, None]).log_prob(self.y)
@@ -304,6 +304,7 @@ def posterior_sampling(
     """
     size, look = require.positive("size", size), _guess(score, measurement, y, 0.0)
     u, levels = _start(measurement, n, levels, generator)
+    measurement.given(y, u)
     for k, (level, end) in enumerate(itertools.pairwise(levels), 1):
         clean, _, slope = look(u, level)  # the slope is that of −‖y − f(x̂)‖²/2σ²
         gap = (measurement.given(y, u) - measurement(clean)).norm(dim=1, keepdim=True)
@@ -429,14 +430,14 @@ def split_gibbs(
         levels: as in `guided`. A way back from ρ goes over the levels below ρ.
         couplings: ρ of each round.
     """
-    A = _linear(measurement)
+    _linear(measurement)
+    if not isinstance(couplings, Sequence | Tensor) or not len(couplings):
+        raise ValueError(f"couplings must hold at least one number, got {couplings!r}")
     z, levels = _start(measurement, n, levels, generator)
-    A = A.to(z)
-    curvature, basis = eigh(A.mT @ A / measurement.noise**2)
-    pull = measurement.given(y, A) @ A @ basis / measurement.noise**2
+    curvature, told, basis = _said(measurement, measurement.given(y, z))
     for k, rho in enumerate([require.positive("couplings", rho) for rho in couplings], 1):
-        precision = curvature.clamp_min(0) + rho**-2
-        x = (pull + z @ basis / rho**2) / precision
+        precision = curvature + rho**-2
+        x = (told + z @ basis / rho**2) / precision
         x = (x + normal(z.shape, z, generator) / precision.sqrt()) @ basis.mT
         way = [rho, *(level for level in levels if level < rho)]
         z = cleaned(score, _back(partial(cleaned, score), x, way, generator), way[-1])
@@ -476,8 +477,21 @@ def _linear(measurement: Measurement) -> Tensor:
     return measurement.matrix
 
 
+def _said(measurement: Linear, y: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """What y says of x: AᵀA/σ² and Aᵀy/σ², both (D,), in the basis (D, D) of the singular vectors of A.
+
+    Directions of which y says nothing have 0 exactly, however small σ is.
+    """
+    A = measurement.matrix.to(y)
+    left, size, right = svd(A)
+    size = size / measurement.noise
+    told = size * (y @ left)[: len(size)] / measurement.noise
+    unseen = (0, A.shape[1] - len(size))
+    return pad(size**2, unseen), pad(told, unseen), right.mT
+
+
 def _drawn(share: Tensor, generator: torch.Generator | None) -> Tensor:
     """Systematic resampling: indices (n,), each about n times its share, (n,) → (n,)."""
     n = len(share)
     places = (torch.arange(n, device=share.device) + uniform((1,), share, generator)) / n
-    return torch.searchsorted(share.cumsum(0), places).clamp_max(n - 1)
+    return torch.searchsorted(share.cumsum(0), places, right=True).clamp_max(n - 1)

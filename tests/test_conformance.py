@@ -21,6 +21,7 @@ from genlib import (
     gan,
     inverse,
     metrics,
+    pixels,
     plotting,
     score,
     sde,
@@ -28,7 +29,7 @@ from genlib import (
     vae,
 )
 from genlib.conditional import Conditional
-from genlib.nets import MLP, ImageNet, Ink, Scaled, ScoreNet, Tilt, perceptron
+from genlib.nets import MADE, MLP, ImageNet, Ink, Scaled, ScoreNet, Tilt, perceptron
 from genlib.scorecard import images, points, protocol, recipe
 
 pytestmark = pytest.mark.filterwarnings(
@@ -36,6 +37,7 @@ pytestmark = pytest.mark.filterwarnings(
 )  # torch's jvp
 POINTS = torch.randn(60, 2, generator=torch.Generator().manual_seed(0))
 DIGITS = data.digits().train.images[:60]
+LITTLE = DIGITS[:, 3:5, 3:6]  # (60, 2, 3)
 
 
 def a_flow(event=(2,)):
@@ -99,6 +101,15 @@ def a_posterior():
     return inverse.MixturePosterior(prior, inverse.Linear(torch.ones(1, 2), 0.3), torch.tensor([0.8]))
 
 
+def a_pixel_cnn(condition=0):
+    return pixels.PixelCNN(pixels.Histogram(LITTLE), (2, 3), 4, condition=condition)
+
+
+def in_any_order():
+    net = nn.Sequential(nn.Flatten(), perceptron(12, 30, (4,)), nn.Unflatten(1, (2, 3, 5)))
+    return pixels.AnyOrder(net, pixels.Softmax(5), (2, 3), torch.tensor([5, 0, 3, 1, 4, 2]))
+
+
 def dequantised(event=(2,)):
     return flows.Dequantised(a_flow(event), 5)
 
@@ -116,6 +127,13 @@ MODELS = {
     "VAE of bits": lambda: a_vae(vae.BernoulliNet(perceptron(2, 2, (4,)))),
     "VAE of digits": a_vae_of_digits,
     "linear Gaussian": lambda: vae.LinearGaussian(torch.ones(2, 1), torch.zeros(2), 0.5),
+    "pixels by masks": a_pixel_cnn,
+    "pixels by two stacks": lambda: pixels.TwoStacks(pixels.Logistics(17), (2, 3), 4),
+    "pixels in order": lambda: pixels.InOrder(
+        MADE(6, 5, (6,)), pixels.Softmax(5), (2, 3), torch.tensor([5, 0, 3, 1, 4, 2])
+    ),
+    "pixels in any order": in_any_order,
+    "pixels of classes": lambda: pixels.ClassMixture(a_pixel_cnn(2), torch.tensor([0.3, 0.7])),
     "GAN": a_gan,
     "GAN of images": a_gan_of_images,
     "score model": a_score,
@@ -150,6 +168,7 @@ SOURCES = {
     "mixture in 3": lambda: data.GaussianMixture(torch.eye(3), 0.5),
     "Markov chain": lambda: data.MarkovChain(torch.tensor([[0.2, 0.8], [0.6, 0.4]]), 5),
     "grammar": data.english,
+    "Ising": lambda: data.Ising(3, 2, 2.0),
 }
 EVERYTHING = MODELS | SOURCES
 VARIABLE = ("n-gram", "recurrent", "Transformer", "grammar")  # sequences may be shorter than event_shape says
@@ -342,7 +361,7 @@ def test_data_of_another_precision_are_refused_with_both_named(name):
 
 @pytest.mark.parametrize("name", [*SOURCES])
 def test_sources_live_in_one_precision(name):
-    if name in ("categorical", "grammar", "Markov chain", "mixture in 3"):
+    if name in ("categorical", "grammar", "Ising", "Markov chain", "mixture in 3"):
         return
     for dtype in (torch.float32, torch.float64):
         source = data.source(name, dtype=dtype)

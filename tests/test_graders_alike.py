@@ -7,6 +7,7 @@ import pytest
 import test_graders_chains as chains
 import test_graders_diffusion as diffusion
 import test_graders_inverse as inverse
+import test_graders_pixels as pixels
 import test_graders_score as scores
 import test_graders_sde as crowds
 import torch
@@ -19,12 +20,34 @@ REFERENCES = [
     *crowds.REFERENCES,
     *diffusion.REFERENCES,
     *inverse.REFERENCES,
+    *pixels.REFERENCES,
 ]
-LESSON = [*scores.LESSON, *chains.LESSON, *crowds.LESSON, *diffusion.LESSON, *inverse.LESSON]
-SLIPS = [*scores.SLIPS, *chains.SLIPS, *crowds.SLIPS, *diffusion.SLIPS, *inverse.SLIPS]
+LESSON = [
+    *scores.LESSON,
+    *chains.LESSON,
+    *crowds.LESSON,
+    *diffusion.LESSON,
+    *inverse.LESSON,
+    *pixels.LESSON,
+]
+SLIPS = [
+    *scores.SLIPS,
+    *chains.SLIPS,
+    *crowds.SLIPS,
+    *diffusion.SLIPS,
+    *inverse.SLIPS,
+    *pixels.SLIPS,
+]
 LABELS = [label for label, _ in REFERENCES]
 ALL_TRIED = [
-    label for label, _ in (*scores.REFERENCES, *crowds.REFERENCES, *diffusion.REFERENCES, *inverse.REFERENCES)
+    label
+    for label, _ in (
+        *scores.REFERENCES,
+        *crowds.REFERENCES,
+        *diffusion.REFERENCES,
+        *inverse.REFERENCES,
+        *pixels.REFERENCES,
+    )
 ]
 PLAIN = [pair for pair in LESSON if pair[1] is not crowds.complex_slowest]  # that one takes no tensors
 
@@ -68,7 +91,7 @@ def test_answers_that_change_what_they_are_given_are_graded_right(label, answer,
         got = got.clone() if isinstance(got, torch.Tensor) else got
         for part in given:
             if isinstance(part, torch.Tensor):
-                part.fill_(math.nan)
+                part.fill_(math.nan if part.is_floating_point() else 1)
         return got
 
     assert said(label, spoiling).startswith("right")

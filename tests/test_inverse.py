@@ -3,6 +3,7 @@
 import itertools
 import math
 import re
+from functools import partial
 
 import numpy as np
 import pytest
@@ -711,6 +712,10 @@ def test_the_share_is_at_most_1(share):
             real([2.0, 1.0]), share=share)  # fmt: skip
 
 
+def test_a_share_above_1_is_told():
+    refused("share must lie in (0, 1], got 1.01", replacement, *setting(), 2, real([2.0, 1.0]), share=1.01)
+
+
 # particles
 
 
@@ -770,6 +775,11 @@ def test_each_particle_is_drawn_as_often_as_its_share_says(weights, seed):
     assert chosen.shape == (n,)
     counts = chosen.bincount(minlength=n)
     assert ((counts - n * share).abs() < 1 + 1e-9).all()
+
+
+def test_shares_that_round_to_less_than_1_point_at_no_particle_beyond_the_last():
+    chosen = [inverse._drawn(0.9 * real([0.4, 0.6]), seeded(seed)) for seed in range(20)]
+    assert torch.cat(chosen).max() == 1
 
 
 def test_particles_are_drawn_without_bias():
@@ -887,29 +897,52 @@ def test_a_score_that_is_infinite_is_told_with_its_step_and_level(method):
     assert str(error.value).endswith("after step {}, which starts at level {}".format(*step))
 
 
-@each
-def test_one_point_where_the_score_is_infinite_at_the_last_level_is_told_too(method):
+def infinite_at_one_point_of_the_last_level(u, level):
+    score = -u / (1 + level**2)
+    score[0, 0] += math.inf if level == 0.51234 else 0.0
+    return score
+
+
+@pytest.mark.parametrize("name", [name for name in METHODS if name != "twisted"])
+def test_one_point_where_the_score_is_infinite_at_the_last_level_is_told_too(name):
     _, m, y = setting()
-    one = real([[math.inf, 0.0], [0.0, 0.0], [0.0, 0.0]])
-
-    def score(u, level):
-        return -u / (1 + level**2) + (one if level == 0.5 else 0)
-
-    with pytest.raises(RuntimeError) as error:
-        method(score, m, y, 3, real([4.0, 2.0, 1.0, 0.5]), generator=seeded())
-    particles = "no particle" in str(error.value)
-    step = (3, 1) if particles else (1, 4) if method is METHODS["split Gibbs"] else (4, 0.5)
-    assert str(error.value).endswith("after step {}, which starts at level {}".format(*step))
+    step, level = (1, 4) if name == "split Gibbs" else (4, 0.51234)
+    said = f"^the points are not finite after step {step}, which starts at level {level}$"
+    with pytest.raises(RuntimeError, match=said):
+        METHODS[name](infinite_at_one_point_of_the_last_level, m, y, 3, real([4.0, 2.0, 1.0, 0.51234]),
+                      generator=seeded())  # fmt: skip
 
 
-@each
+def test_a_particle_where_the_score_is_infinite_at_the_last_level_is_not_drawn():
+    _, m, y = setting()
+    x = twisted(infinite_at_one_point_of_the_last_level, m, y, 3, real([4.0, 2.0, 1.0, 0.51234]),
+                generator=seeded())  # fmt: skip
+    assert x.isfinite().all()
+
+
+@pytest.mark.parametrize(
+    ("method", "options"),
+    [(guided, {"slope": None, "spread": 0.0, "weight": 1.0}), (posterior_sampling, {"size": 1.0}),
+     (replacement, {"share": 1.0}), (twisted, {"spread": 1.0})],
+)  # fmt: skip
+def test_options_that_are_left_out(method, options):
+    levels = falling(5.0, 0.1, 6)
+    x = method(*setting(), 20, levels, generator=seeded())
+    assert torch.equal(x, method(*setting(), 20, levels, **options, generator=seeded()))
+
+
+@pytest.mark.parametrize(
+    "method", [*METHODS.values(), partial(guided, slope=lambda u, level: -u)],
+    ids=[*METHODS, "guided, with a slope of one's own"],
+)  # fmt: skip
 def test_draws_keep_no_graph_of_a_score_that_learns(method):
     _, m, y = setting()
     spread = real(1.0).requires_grad_()
-    x = method(
-        lambda u, level: -u / (spread**2 + level**2), m, y, 3, falling(5.0, 0.1, 4), generator=seeded()
-    )
-    assert not x.requires_grad
+
+    def score(u, level):
+        return -u / (spread**2 + level**2)
+
+    assert not method(score, m, y, 3, falling(5.0, 0.1, 4), generator=seeded()).requires_grad
 
 
 @each
@@ -957,3 +990,40 @@ def test_too_little_noise_beside_a_matrix_without_full_rank_is_told():
     ) as error:
         MixturePosterior(prior, twice, real([1.0, 1.0]))
     assert error.value.__suppress_context__  # no word of Cholesky
+
+
+def wide_camera(noise, dtype):
+    return Linear(draws(2, 5).to(dtype), noise), draws(2, seed=1).to(dtype)
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-5), (REAL, 1e-12)])
+@pytest.mark.parametrize("noise", [0.3, 1e-3, 1e-6])
+def test_what_was_not_measured_stays_as_it_was_however_small_the_noise(noise, dtype, tolerance):
+    camera, y = wide_camera(noise, dtype)
+    law = MixturePosterior(GaussianMixture(torch.ones(1, 5, dtype=dtype), 1.0), camera, y)
+    A, m = camera.matrix.to(REAL), torch.ones(5, dtype=REAL)
+    gain = A.mT @ torch.linalg.inv(A @ A.mT + noise**2 * torch.eye(2, dtype=REAL))
+    assert torch.equal(law.variance[0].sort().values[2:], torch.ones(3, dtype=dtype))
+    close((law.means[0] @ law.basis.mT).to(REAL), m + gain @ (y.to(REAL) - A @ m), atol=tolerance)
+
+
+def test_split_gibbs_leaves_alone_what_was_not_measured_however_small_the_noise():
+    camera, y = wide_camera(1e-6, torch.float32)
+    levels = falling(20.0, 0.05, 150).float()
+    z = split_gibbs(
+        lambda u, level: -u / (1 + level**2), camera, y, 4000, levels, couplings=[20.0], generator=seeded()
+    )
+    unseen = torch.linalg.svd(camera.matrix).Vh[2:]
+    close((z @ unseen.mT).var(0), torch.full((3,), 1.0), atol=0.1)
+
+
+@pytest.mark.parametrize("couplings", [[], 0.5, None, torch.empty(0)])
+def test_couplings_hold_at_least_one_number(couplings):
+    camera, y = wide_camera(0.5, REAL)
+    refused("couplings must hold at least one number", split_gibbs, lambda u, level: u, camera, y, 2,
+            real([2.0, 1.0]), couplings=couplings)  # fmt: skip
+
+
+def test_posterior_sampling_looks_at_y_even_with_one_level():
+    camera, _ = wide_camera(0.5, REAL)
+    refused("y must", posterior_sampling, lambda u, level: -u, camera, "nonsense", 2, real([1.0]))

@@ -36,7 +36,8 @@ class ClassMixture(Pixels):
 
     def log_joint(self, x: Tensor) -> Tensor:
         """log p(c) + log p(x | c) in nats, (B, H, W) → (B, C)."""
-        return (self.log_prior[:, None] + picked(self._given_each(x), x).flatten(2).sum(-1)).T
+        given_each = picked(self._given_each(x), x).flatten(2).sum(-1)  # (C, B)
+        return (self.log_prior.log_softmax(0)[:, None] + given_each).T
 
     def log_prob(self, x: Tensor) -> Tensor:
         """Log-probability in nats, exact, (B, H, W) → (B,)."""

@@ -53,7 +53,7 @@ class Logistics(nn.Module):
         ].exp()  # (…, C, K − 1)
         below, above = pad(logsigmoid(z), (0, 1)), pad(logsigmoid(-z), (1, 0))  # of the upper, the lower edge
         inner = pad(-(z[..., 1:] - z[..., :-1]), (1, 1), value=-math.inf)
-        log_p = below + above + torch.log1p(-inner.exp())  # log(F(b) − F(a)), stable in both tails
+        log_p = below + above + (-torch.expm1(inner)).log()  # log(F(b) − F(a)), stable in both tails
         return (log_weight.log_softmax(-1)[..., None] + log_p).logsumexp(-2)
 
 

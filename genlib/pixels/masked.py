@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 
 import torch
@@ -55,7 +56,11 @@ class Bias(nn.Module):
 
     def forward(self, c: Tensor | None) -> Tensor:
         """(B, C) → (B, F, H, W), or None → (1, F, H, W)."""
-        return self.always[None] if c is None else self.always + torch.tensordot(c, self.weight, 1)
+        if (c is None) != (len(self.weight) == 0):
+            raise ValueError(f"c must be given: the model was made for {len(self.weight)} numbers")
+        if c is None:
+            return self.always[None]
+        return self.always + torch.tensordot(c.to(self.weight), self.weight, 1)
 
 
 class Block(nn.Module):
@@ -108,6 +113,7 @@ class PixelCNN(Pixels):
         code = torch.stack([2 * level / top - 1, *(2.0 * (level >= k) - 1 for k in steps)], 1)
         self.register_buffer("code", code, persistent=False)  # (K, numbers)
         self.condition, self.head = require.whole_number("condition", condition, 0), head
+        self.c: Tensor | None = None  # what `given` sets
         drop, width = require.share("dropout", dropout), require.whole_number("width", width)
         self.first = MaskedConv(code.shape[1], width, 5, itself=False)
         self.told = Bias(width, self.event_shape, condition)
@@ -123,16 +129,16 @@ class PixelCNN(Pixels):
         """The model of B images under conditions c (B, C); it shares its parameters with this one.
 
         Raises:
-            ValueError: the model was made for another number C.
+            ValueError: c has another shape.
         """
-        if c.shape[-1] != self.condition:
-            raise ValueError(f"c must hold {self.condition} numbers for each image, got {c.shape[-1]}")
-        return super().given(c)
+        if c.ndim != 2 or c.shape[1] != self.condition:
+            raise ValueError(f"c must have shape (B, {self.condition}), got {tuple(c.shape)}")
+        twin = copy.copy(self)
+        twin.c = c
+        return twin
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, H, W) int64 → logits (B, H, W, K)."""
-        if (self.c is None) != (self.condition == 0):
-            raise ValueError(f"c must be given: the model was made for {self.condition} numbers")
         h = self.first(self.code[x].movedim(-1, 1)) + self.told(self.c)
         for block in self.blocks:
             h = block(h, self.c)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Sequence
 
 import torch
@@ -42,13 +41,6 @@ class Pixels(nn.Module):
         if order.shape != places.shape or not torch.equal(order.sort().values.to(places), places):
             raise ValueError(f"order must be a permutation of 0 to {len(places) - 1}, got {order.tolist()}")
         self.register_buffer("order", order.long(), persistent=False)
-        self.c: Tensor | None = None  # what `given` sets
-
-    def given(self, c: Tensor) -> Pixels:
-        """The model of B images under conditions c (B, C); it shares its parameters with this one."""
-        twin = copy.copy(self)
-        twin.c = c
-        return twin
 
     def log_conditionals(self, x: Tensor) -> Tensor:
         """log p(· | the pixels before) in nats at every pixel, (B, H, W) → (B, H, W, K)."""

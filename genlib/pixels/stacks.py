@@ -15,8 +15,8 @@ from genlib.pixels.model import Pixels
 class TwoStacks(Pixels):
     """The gated PixelCNN: one stack for the rows above, one for the row itself (van den Oord et al. 2016).
 
-    (arXiv:1606.05328.) Together they see all pixels before, where masked convolutions alone leave a blind spot at the
-    upper right.
+    (arXiv:1606.05328.) Masked convolutions alone leave a blind spot at the upper right. These see all pixels before
+    within their reach: with n blocks n + 1 rows above, n columns to each side, and n + 1 places to the left.
 
     Args:
         head, event_shape, width, blocks, dropout: as in `PixelCNN`.
