@@ -557,3 +557,17 @@ def test_nothing_is_left_half_done(written):
         decompress(model, bytes(bad))
     assert torch.equal(x, copy)
     assert torch.equal(decompress(model, file), x)
+
+
+def test_the_damaged_bytes_are_named_closely():
+    model, x = Fixed((6, 4), [0.2] * 5), drawn(400, 6, 4, levels=5)
+    file = compress(model, x)
+    for share in (0.15, 0.5, 0.85):
+        place = int(share * len(file))
+        bad = bytearray(file)
+        bad[place] ^= 255
+        with pytest.raises(ValueError, match=r"near bytes \d+ to \d+") as told:
+            decompress(model, bytes(bad))
+        first, last = map(int, re.search(r"near bytes (\d+) to (\d+)", str(told.value)).groups())
+        assert first <= place <= last
+        assert last - first < len(file) / 4  # one row of six
