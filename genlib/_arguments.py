@@ -10,6 +10,8 @@ from typing import TypeVar
 import torch
 from torch import Tensor, nn
 
+from genlib._shapes import column
+
 T = TypeVar("T")
 
 
@@ -190,6 +192,18 @@ def same_shape(name: str, value: object, x: Tensor) -> Tensor:
         got = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
         raise ValueError(f"{name} must return shape {tuple(x.shape)}, got {got}")
     return value
+
+
+def positive_each(name: str, value: object, x: Tensor) -> Tensor:
+    """Return `value`, one number above 0 or one for each example of x, (B,), with as many dimensions as x."""
+    if not isinstance(x, Tensor) or not x.is_floating_point():
+        raise ValueError(f"x must be a tensor of real numbers, got {getattr(x, 'dtype', type(x).__name__)}")
+    value = real_tensor(name, value, like=x)
+    if value.shape not in ((), (len(x),)):
+        raise ValueError(f"{name} must be one number or have shape ({len(x)},), got {tuple(value.shape)}")
+    if not holds((value > 0).all()):
+        raise ValueError(f"{name} must be above 0, got {value.min().item():g}")
+    return column(value, x)
 
 
 def falling(name: str, levels: object) -> Tensor:

@@ -364,3 +364,24 @@ class PlaneNet(nn.Module):
             return self.last(x)
         sigma = log_sigma.exp()[:, None]
         return sigma / (sigma**2 + self.knee**2).sqrt() * self.last(x)
+
+
+class Potential(nn.Module):
+    r"""A field of vectors made one number, whose slope is a field again.
+
+    .. math:: G(x, \log \sigma) = -\langle x, F(x, \log \sigma)\rangle, \qquad -\nabla G = F + (\nabla F)^\top x
+
+    Where F itself is the slope of nothing, −∇G still is one (Salimans and Ho 2021,
+    openreview.net/forum?id=9AS-TF2jRNb).
+
+    Args:
+        field: F, (B, *E) and log σ (B,) → (B, *E), such as a `ScoreNet` or a `PlaneNet`.
+    """
+
+    def __init__(self, field: nn.Module) -> None:
+        super().__init__()
+        self.field = field
+
+    def forward(self, x: Tensor, log_sigma: Tensor) -> Tensor:
+        """Points (B, *E) and log σ (B,) → (B,)."""
+        return -(x * require.same_shape("field", self.field(x, log_sigma), x)).flatten(1).sum(1)

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from genlib import _arguments as require
 from genlib._random import normal
-from genlib._shapes import column, squared
+from genlib._shapes import squared
 from genlib.samplers import Score, annealed_langevin
 
 
@@ -63,7 +63,7 @@ def denoising_loss(score: Score, x: Tensor, sigma: float | Tensor) -> Tensor:
         ValueError: sigma is not above 0 or has another shape, or x is no batch of finite real numbers.
     """
     x = require.vectors("x", x)
-    sigma = _each(sigma, x)
+    sigma = require.positive_each("sigma", sigma, x)
     eps = torch.randn_like(x)
     return 0.5 * squared(require.same_shape("score", score(x + sigma * eps), x) + eps / sigma)
 
@@ -73,7 +73,7 @@ def denoise(score: Score, x: Tensor, sigma: float | Tensor) -> Tensor:
 
     It is Tweedie's formula (Robbins 1956; Efron 2011, doi:10.1198/jasa.2011.tm11181).
     """
-    return x + _each(sigma, x) ** 2 * require.same_shape("score", score(x), x)
+    return x + require.positive_each("sigma", sigma, x) ** 2 * require.same_shape("score", score(x), x)
 
 
 def geometric_levels(first: float, last: float, count: int) -> Tensor:
@@ -124,7 +124,7 @@ class ScoreModel(nn.Module):
     def score(self, x: Tensor, sigma: float | Tensor) -> Tensor:
         """Score of the data noised to σ, (B, *E) and a number or (B,) → (B, *E)."""
         require.same_dtype("x", x, self.net)
-        sigma = _each(sigma, x)
+        sigma = require.positive_each("sigma", sigma, x)
         r = (self.spread**2 + sigma**2).sqrt()
         log_sigma = sigma.log().flatten().expand(len(x))  # (B,)
         return -x / r**2 + self.spread / (sigma * r) * require.same_shape(
@@ -170,15 +170,3 @@ def _quadratic(x: Tensor, s: Tensor, v: Tensor) -> Tensor:
 
 def _signs(like: Tensor) -> Tensor:
     return torch.randint_like(like, 2) * 2 - 1
-
-
-def _each(sigma: float | Tensor, x: Tensor) -> Tensor:
-    """Return σ with as many dimensions as x, after checking that it is one number above 0 or one for each example."""
-    if not isinstance(x, Tensor) or not x.is_floating_point():
-        raise ValueError(f"x must be a tensor of real numbers, got {getattr(x, 'dtype', type(x).__name__)}")
-    sigma = require.real_tensor("sigma", sigma, like=x)
-    if sigma.shape not in ((), (len(x),)):
-        raise ValueError(f"sigma must be one number or have shape ({len(x)},), got {tuple(sigma.shape)}")
-    if not require.holds((sigma > 0).all()):
-        raise ValueError(f"sigma must be above 0, got {sigma.min().item():g}")
-    return column(sigma, x)

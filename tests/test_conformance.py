@@ -16,11 +16,13 @@ from genlib import (
     data,
     diffusion,
     discrete,
+    energy,
     flow_matching,
     flows,
     gan,
     inverse,
     metrics,
+    mixture,
     pixels,
     plotting,
     score,
@@ -29,7 +31,7 @@ from genlib import (
     vae,
 )
 from genlib.conditional import Conditional
-from genlib.nets import MADE, MLP, ImageNet, Ink, Scaled, ScoreNet, Tilt, perceptron
+from genlib.nets import MADE, MLP, ImageNet, Ink, Potential, Scaled, ScoreNet, Tilt, perceptron
 from genlib.scorecard import images, points, protocol, recipe
 
 pytestmark = pytest.mark.filterwarnings(
@@ -101,6 +103,20 @@ def a_posterior():
     return inverse.MixturePosterior(prior, inverse.Linear(torch.ones(1, 2), 0.3), torch.tensor([0.8]))
 
 
+def a_machine():
+    weight = torch.tensor([[0.0, 1.0, -0.5], [1.0, 0.0, 2.0], [-0.5, 2.0, 0.0]])
+    return energy.Boltzmann(weight, torch.tensor([0.2, -1.0, 0.0]), 1.5)
+
+
+def an_energy_of_levels():
+    return energy.MultiScaleEnergy(Potential(ScoreNet(2, 4)), (2,), score.geometric_levels(2.0, 0.5, 3))
+
+
+def a_law_of_an_energy():
+    model = energy.EnergyModel(perceptron(2, 1, (4,)), (2,))
+    return energy.Normalised(model.energy, ((-6.0, 6.0), (-6.0, 6.0)), 0.5)
+
+
 def a_pixel_cnn(condition=0):
     return pixels.PixelCNN(pixels.Histogram(LITTLE), (2, 3), 4, condition=condition)
 
@@ -115,6 +131,9 @@ def dequantised(event=(2,)):
 
 
 MODELS = {
+    "mixture of bits": lambda: mixture.BernoulliMixture(
+        torch.tensor([[0.1, 0.6, 0.5], [0.9, 0.2, 0.5]]), [0.3, 0.7]
+    ),
     "softmax": lambda: discrete.Softmax(5, (2,)),
     "naive Bayes": lambda: discrete.NaiveBayes(5, (2,), 3),
     "n-gram": lambda: sequence.NGram(3, 2, length=4),
@@ -127,6 +146,12 @@ MODELS = {
     "VAE of bits": lambda: a_vae(vae.BernoulliNet(perceptron(2, 2, (4,)))),
     "VAE of digits": a_vae_of_digits,
     "linear Gaussian": lambda: vae.LinearGaussian(torch.ones(2, 1), torch.zeros(2), 0.5),
+    "Boltzmann machine": a_machine,
+    "restricted machine": lambda: energy.RBM(3, 2),
+    "deep belief net": lambda: energy.DeepBelief(energy.RBM(3, 2), energy.RBM(2, 4)),
+    "deep Boltzmann machine": lambda: energy.DeepBoltzmann(3, 2, 4),
+    "energy at noise levels": an_energy_of_levels,
+    "law of an energy": a_law_of_an_energy,
     "pixels by masks": a_pixel_cnn,
     "pixels by two stacks": lambda: pixels.TwoStacks(pixels.Logistics(17), (2, 3), 4),
     "pixels in order": lambda: pixels.InOrder(
@@ -178,6 +203,7 @@ LEARNT = [
 STEPS = {
     "score model": {"steps": 2},
     "score SDE": {"steps": 2},
+    "energy at noise levels": {"steps": 2},
     "grey score": {"calls": 2},
     "uniform diffusion": {"steps": 2},
     "flow matching": {"steps": 2},
@@ -205,7 +231,11 @@ def seeded(seed=0):
 
 def densities(model):
     """What the model says about x, by name, each (B, *E) → (B,)."""
-    told = {key: getattr(model, key) for key in ("log_prob", "elbo", "loss") if hasattr(model, key)}
+    told = {
+        key: getattr(model, key)
+        for key in ("log_prob", "pseudo_log_prob", "elbo", "loss")
+        if hasattr(model, key)
+    }
     if hasattr(model, "bound"):
         told["bound"] = lambda x: model.bound(x, 3)
     if isinstance(model, vae.LinearGaussian):
@@ -284,7 +314,7 @@ def test_another_shape_is_refused_by_name(name):
     for key, say in densities(model).items():
         if key in ("score", "value") or name == "base":  # a flow may lay its latent numbers out differently
             continue
-        with pytest.raises(ValueError, match="^[xz] must"):
+        with pytest.raises(ValueError, match="^[xvz] must"):
             say(wrong)
 
 
@@ -342,7 +372,7 @@ def test_models_work_in_their_own_precision(name, dtype):
             assert value.dtype == dtype, key
 
 
-@pytest.mark.parametrize("name", ["flow", "VAE", "GAN", "score model", "score SDE"])
+@pytest.mark.parametrize("name", ["flow", "VAE", "GAN", "score model", "score SDE", "energy at noise levels"])
 def test_data_of_another_precision_are_refused_with_both_named(name):
     model = made(name)
     x = draw(name, model, 4).double()

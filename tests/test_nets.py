@@ -19,6 +19,7 @@ from genlib.nets import (
     ImageNet,
     Ink,
     MaskedLinear,
+    Potential,
     Scaled,
     ScoreNet,
     Tilt,
@@ -290,3 +291,21 @@ def test_constants_follow_the_input_and_not_the_defaults(dtype):
         assert waves(level).device.type == "cpu"
     net = ScoreNet(2, 4).to(dtype)
     assert net(torch.zeros(2, 2, dtype=dtype), level).dtype == dtype
+
+
+def test_a_potential_is_minus_the_product_of_the_place_and_the_field():
+    field, x, level = ScoreNet(3, 8), draws((4, 3)), draws((4,))
+    net = Potential(field)
+    close(net(x, level), -torch.einsum("bd,bd->b", x, field(x, level)))
+    assert {name.split(".")[0] for name, _ in net.named_parameters()} == {"field"}
+    images = draws((4, 1, 2, 3))
+    close(Potential(lambda x, _: 2 * x)(images, level), -2 * images.square().sum((1, 2, 3)))
+    with pytest.raises(ValueError, match=r"^field must return shape \(4, 3\), got \(4, 1\)$"):
+        Potential(lambda x, _: x[:, :1])(x, level)
+
+
+def test_the_slope_of_a_potential_is_the_field_and_what_its_turning_adds():
+    field, x, level = ScoreNet(3, 8), draws((3,)).requires_grad_(), draws((1,))
+    (slope,) = torch.autograd.grad(Potential(field)(x[None], level)[0], x)
+    turning = torch.autograd.functional.jacobian(lambda x: field(x[None], level)[0], x)
+    close(-slope, field(x[None], level)[0] + turning.T @ x)

@@ -14,8 +14,9 @@ from hypothesis import strategies as st
 from torch import nn
 from torch.distributions import Normal
 
+from genlib._shapes import column
 from genlib.data import GaussianMixture
-from genlib.samplers import annealed_langevin, known, langevin, mala
+from genlib.samplers import annealed_langevin, capped, known, langevin, mala
 from genlib.score import (
     denoise,
     geometric_levels,
@@ -640,3 +641,22 @@ def test_mala_says_that_it_needs_gradients():
         mala(lambda x: -0.5 * x.square().sum(1), torch.zeros(2, 2), 1, 0.1)
     with torch.no_grad():
         mala(lambda x: -0.5 * x.square().sum(1), torch.zeros(2, 2), 1, 0.1)
+
+
+def test_capped_arrows_keep_their_direction_and_short_ones_their_length():
+    x = (
+        torch.randn(200, 2, 3, dtype=torch.float64)
+        * torch.logspace(-3, 3, 200, dtype=torch.float64)[:, None, None]
+    )
+    s = capped(lambda x: -x, 1.5)(x)
+    length, before = s.flatten(1).norm(dim=1), x.flatten(1).norm(dim=1)
+    torch.testing.assert_close(length, before.clamp(max=1.5))
+    torch.testing.assert_close(s * column(before / length, s), -x)
+    assert capped(torch.zeros_like, 1.0)(x).eq(0).all()  # not 0 / 0
+
+
+def test_capped_refuses_a_length_and_a_score_that_are_none():
+    with pytest.raises(ValueError, match="longest must be a finite number above 0"):
+        capped(lambda x: -x, 0.0)
+    with pytest.raises(ValueError, match="score must return shape"):
+        capped(lambda x: x[:1], 1.0)(torch.zeros(3, 2))

@@ -13,7 +13,7 @@ from collections.abc import Callable
 
 from genlib import _arguments as require
 from genlib.data.digits import Digits, Split, blurred, digits, moved, shifted
-from genlib.data.lattices import CRITICAL, Ising
+from genlib.data.lattices import CRITICAL, Ising, states
 from genlib.data.plane import (
     Box,
     Checkerboard,
@@ -22,6 +22,7 @@ from genlib.data.plane import (
     Pinwheel,
     PlanarSource,
     Rings,
+    cells,
     grid,
     lattice,
     ring,
@@ -52,6 +53,7 @@ __all__ = [
     "Source",
     "Split",
     "blurred",
+    "cells",
     "digits",
     "english",
     "grid",
@@ -62,6 +64,7 @@ __all__ = [
     "ring",
     "shifted",
     "source",
+    "states",
     "two_moons",
     "two_spirals",
     "until_end",

@@ -19,6 +19,19 @@ from genlib.data.sources import Source
 # Where the infinite lattice begins to order: 2.269 (Onsager 1944, https://doi.org/10.1103/PhysRev.65.117).
 CRITICAL = 2 / math.log(1 + math.sqrt(2))
 WIDEST = 12  # places in a row: the sums run over two to this power boundaries
+MOST = 20  # units whose states are listed: two to this power of them
+
+
+def states(count: int, *, device: torch.device | str | None = None) -> Tensor:
+    """All states of units that are 0 or 1, (2^count, count) int64, the last unit changing fastest.
+
+    Raises:
+        ValueError: count is no whole number from 1 to 20.
+    """
+    if require.whole_number("count", count) > MOST:
+        raise ValueError(f"count must be at most {MOST} to list all states, got {count}")
+    numbers, places = torch.arange(2**count, device=device), torch.arange(count, device=device)
+    return numbers[:, None] >> places.flip(0) & 1
 
 
 class Ising(Source):
@@ -138,9 +151,7 @@ class Ising(Source):
         count = len(self._log_p)
         if count > 16:
             raise ValueError(f"height × width must be at most 16 to list all states, got {count}")
-        device = self._log_p.device
-        numbers, places = torch.arange(2**count, device=device), torch.arange(count, device=device)
-        return (numbers[:, None] >> places.flip(0) & 1).unflatten(-1, self.event_shape)
+        return states(count, device=self._log_p.device).unflatten(-1, self.event_shape)
 
     def _next(self, boundary: Tensor, symbol: Tensor) -> Tensor:
         """The boundary after one more place: its oldest place goes, the symbol comes."""

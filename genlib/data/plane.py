@@ -43,7 +43,7 @@ class PlanarSource(Source):
         (Trefethen and Weideman 2014, SIAM Review 56, 385-458); the tests find it settled to 1e-5 nats.
         """
         total = torch.zeros((), dtype=torch.float64, device="cpu")
-        for points, area in _cells(self.box, self.detail / 3):
+        for points, area in cells(self.box, self.detail / 3):
             log_p = self.log_prob(points.to(self._like)).double().cpu()
             total -= torch.special.xlogy(log_p.exp(), log_p.exp()).sum() * area
         return total.to(self._like)
@@ -393,14 +393,23 @@ def two_spirals(
 def lattice(box: Box, size: int) -> Tensor:
     """Midpoints of size × size equal cells of a box, (size², 2) float64, the first coordinate running fastest."""
     size = require.whole_number("size", size)
-    (left, right), (bottom, top) = box
-    if not (left < right and bottom < top):
-        raise ValueError(
-            f"box must be ((left, right), (bottom, top)) with left < right and bottom < top, got {box}"
-        )
+    (left, right), (bottom, top) = _sides(box)
     middle = (torch.arange(size, dtype=torch.float64) + 0.5) / size
     y, x = torch.meshgrid(bottom + (top - bottom) * middle, left + (right - left) * middle, indexing="ij")
     return torch.stack([x.flatten(), y.flatten()], -1)
+
+
+def cells(box: Box, step: float) -> Iterator[tuple[Tensor, float]]:
+    """Yield (midpoints (N, 2) float64, area of a cell): equal cells that tile a box, no wider than `step`.
+
+    Their order is that of `lattice`; N is a few hundred, so that what is worked out for them stays small.
+    """
+    step = require.positive("step", step)
+    widths = [high - low for low, high in _sides(box)]
+    size = math.ceil(max(widths) / step)
+    area = math.prod(width / size for width in widths)
+    for points in lattice(box, size).split(512):
+        yield points, area
 
 
 def _upper_moon(t: Tensor) -> Tensor:
@@ -418,12 +427,14 @@ def _arm(t: Tensor, reach: float, whole: float) -> Tensor:
     return reach * t[..., None] * torch.stack([torch.cos(whole * t), torch.sin(whole * t)], -1)
 
 
-def _cells(box: Box, step: float) -> Iterator[tuple[Tensor, float]]:
-    """Yield (points (N, 2), area of a cell) that tile the box with cells no wider than `step`."""
-    size = math.ceil(max(high - low for low, high in box) / step)
-    area = math.prod((high - low) / size for low, high in box)
-    for points in lattice(box, size).split(512):
-        yield points, area
+def _sides(box: Box) -> list[list[float]]:
+    """Return the sides of a box, after checking that it has an inside."""
+    sides = require.real_tensor("box", box, like=torch.empty(0, dtype=torch.float64, device="cpu"))
+    if sides.shape != (2, 2) or not (sides[:, 0] < sides[:, 1]).all():
+        raise ValueError(
+            f"box must be ((left, right), (bottom, top)) with left < right and bottom < top, got {box}"
+        )
+    return sides.tolist()
 
 
 def _panels(count: int) -> tuple[Tensor, Tensor]:

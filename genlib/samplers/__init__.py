@@ -7,7 +7,7 @@ after normal noise of deviation σ was added. Each of the B points is a walk of 
 
 from genlib.samplers._slopes import LogProb, Score
 from genlib.samplers.diagnostics import autocorrelation, effective_sample_size, normal_scores, split_r_hat
-from genlib.samplers.langevin import annealed_langevin, known, langevin, mala
+from genlib.samplers.langevin import annealed_langevin, capped, known, langevin, mala
 from genlib.samplers.matrices import metropolised, spectral_gap, stationary
 from genlib.samplers.metropolis import (
     Independence,
@@ -31,6 +31,7 @@ __all__ = [
     "Tempered",
     "annealed_langevin",
     "autocorrelation",
+    "capped",
     "effective_sample_size",
     "gibbs",
     "hamiltonian",

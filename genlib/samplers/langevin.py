@@ -178,6 +178,25 @@ def known(values: Tensor, where: Tensor, *, generator: torch.Generator | None = 
     return lambda x, sigma: torch.where(where, values + sigma * normal(x.shape, x, generator), x)
 
 
+def capped(score: Score, longest: float) -> Score:
+    """The score with arrows no longer than `longest`; longer ones are shortened, and keep their direction.
+
+    With it a step of a walk is never much longer than step · longest, wherever a network may have grown steep. Points
+    that come to rest where arrows are cut are no draws of the target.
+
+    Raises:
+        ValueError: longest is not above 0.
+    """
+    longest = require.positive("longest", longest)
+
+    def cut(x: Tensor) -> Tensor:
+        s = require.same_shape("score", score(x), x)
+        length = squared(s).sqrt()
+        return s * column((longest / length).clamp(max=1), s)
+
+    return cut
+
+
 def _move(x: Tensor, s: Tensor, step: float, generator: torch.Generator | None) -> Tensor:
     """Take one step of Langevin dynamics."""
     return x + step * s + math.sqrt(2 * step) * normal(x.shape, x, generator)
