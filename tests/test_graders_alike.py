@@ -6,6 +6,7 @@ import math
 import pytest
 import test_graders_chains as chains
 import test_graders_diffusion as diffusion
+import test_graders_energy as energies
 import test_graders_inverse as inverse
 import test_graders_pixels as pixels
 import test_graders_score as scores
@@ -21,6 +22,7 @@ REFERENCES = [
     *diffusion.REFERENCES,
     *inverse.REFERENCES,
     *pixels.REFERENCES,
+    *energies.REFERENCES,
 ]
 LESSON = [
     *scores.LESSON,
@@ -29,6 +31,7 @@ LESSON = [
     *diffusion.LESSON,
     *inverse.LESSON,
     *pixels.LESSON,
+    *energies.LESSON,
 ]
 SLIPS = [
     *scores.SLIPS,
@@ -37,6 +40,7 @@ SLIPS = [
     *diffusion.SLIPS,
     *inverse.SLIPS,
     *pixels.SLIPS,
+    *energies.SLIPS,
 ]
 LABELS = [label for label, _ in REFERENCES]
 ALL_TRIED = [
@@ -47,6 +51,7 @@ ALL_TRIED = [
         *diffusion.REFERENCES,
         *inverse.REFERENCES,
         *pixels.REFERENCES,
+        *energies.REFERENCES,
     )
 ]
 PLAIN = [pair for pair in LESSON if pair[1] is not crowds.complex_slowest]  # that one takes no tensors
