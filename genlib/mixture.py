@@ -22,7 +22,8 @@ class BernoulliMixture:
         weights: π, (K,) probabilities; equal when None.
 
     Attributes:
-        probs, weights: θ and π.
+        probs: θ, (K, D).
+        weights: π, (K,).
         event_shape: (D,).
 
     Raises:

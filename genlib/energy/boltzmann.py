@@ -31,7 +31,8 @@ class Boltzmann(nn.Module):
         temperature: T.
 
     Attributes:
-        weight, bias: parameters, own copies.
+        weight: W, a parameter, an own copy.
+        bias: b, likewise.
         event_shape: (D,).
 
     Raises:

@@ -41,7 +41,9 @@ class RBM(nn.Module):
         visible, hidden: D and H.
 
     Attributes:
-        weight, bias, hidden_bias: W (D, H), b (D,) and c (H,), parameters.
+        weight: W, (D, H), a parameter.
+        bias: b, (D,), likewise.
+        hidden_bias: c, (H,), likewise.
         event_shape: (D,).
 
     Raises:

@@ -99,8 +99,11 @@ class DeepBoltzmann(nn.Module):
         visible, first, second: sizes D, H and K of v, h and u.
 
     Attributes:
-        weight, upper: W (D, H) and U (H, K), parameters.
-        bias, first_bias, second_bias: b, c and d, parameters.
+        weight: W, (D, H), a parameter.
+        upper: U, (H, K), likewise.
+        bias: b, (D,), likewise.
+        first_bias: c, (H,), likewise.
+        second_bias: d, (K,), likewise.
         event_shape: (D,).
 
     Raises:
