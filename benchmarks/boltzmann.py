@@ -14,7 +14,7 @@ Settings were chosen on seeds 0 to 2, mostly on seed 0 alone, and on validation 
 tables alone.
 
 In `bits` log Z of 200 units is from 500 walks of 1000 steps, all else is exact, but the autoencoder's nats are a bound
-from 500 draws. Images are moved by up to a pixel, with the share that is best for each model.
+from 500 draws. Images are moved by up to a pixel; a few trials decided how many of them, for each model.
 
 In `constant` walks go up from independent units, so that log Z comes out too low on average, and down from exact draws,
 so that it comes out too high; the last column is seconds of the walks up. In the second table nothing is summed, and

@@ -168,7 +168,12 @@ class Player:
 
     def move(self, batch: Batch, k: int, rate: float, when: str) -> float:
         """Take one step down the loss, at `rate` times the learning rate, and return the loss."""
-        value = self.loss(batch, k).mean()
+        try:
+            value = self.loss(batch, k).mean()
+        except (ValueError, RuntimeError) as error:
+            if type(error) not in (ValueError, RuntimeError) or when in str(error):
+                raise  # an error of another kind, or one that says when already
+            raise type(error)(f"{error} (in the {self.name}'s loss at {when})") from error
         paid = value.item()
         if not math.isfinite(paid):
             raise RuntimeError(f"the {self.name}'s loss is {paid} at {when}")
@@ -219,7 +224,7 @@ def play(
     Raises:
         ValueError: a setting is out of range, or there are no batches.
         RuntimeError: a loss or its gradient is not finite. The message names the player and the step, counted from 1,
-            and the models hold what they had learnt before.
+            and the models hold what they had learnt before. Errors that a loss itself raises get the step added.
     """
     steps = require.whole_number("steps", steps)
     if float(require.not_negative("floor", floor)) > 1:

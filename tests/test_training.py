@@ -704,3 +704,32 @@ def test_fresh_batches_are_the_draws_of_the_source():
 def test_fresh_batches_refuse(size):
     with pytest.raises(ValueError, match="^size must be a whole number"):
         fresh_batches(data.ring(), size)
+
+
+@pytest.mark.parametrize("kind", [ValueError, RuntimeError])
+def test_an_error_of_the_loss_itself_gets_the_step_and_keeps_what_was_learnt(kind):
+    w, calls = torch.nn.Parameter(torch.zeros(2)), []
+
+    def loss(x):
+        calls.append(w.detach().clone())
+        if len(calls) == 3:
+            raise kind("the energy is none")
+        return (x * w).sum(1)
+
+    message = "the energy is none (in the model's loss at step 3 of 9)"
+    with pytest.raises(kind, match=re.escape(message)) as caught:
+        fit(loss, [w], [torch.ones(4, 2)], 9, progress=False)
+    assert str(caught.value.__cause__) == "the energy is none"
+    assert torch.equal(w, calls[-1])
+    assert (calls[-1] != 0).all()
+
+
+def test_an_error_of_the_loss_that_names_the_step_or_is_of_another_kind_stays_as_it_is():
+    def loss(x):
+        raise error
+
+    w = torch.nn.Parameter(torch.zeros(2))
+    for error in (RuntimeError("no score at step 1 of 9"), KeyError("missing"), NotImplementedError("later")):
+        with pytest.raises(type(error)) as caught:
+            fit(loss, [w], [torch.ones(4, 2)], 9, progress=False)
+        assert caught.value is error
