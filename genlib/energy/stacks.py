@@ -205,10 +205,10 @@ class DeepBoltzmann(nn.Module):
             steps: of `mean_field`.
         """
         h = binary("h", h, self.first_bias)
-        free = softplus(h @ self.weight.mT + self.bias).sum(1) + softplus(
-            h @ self.upper + self.second_bias
-        ).sum(1)
-        return self.energy(v, *self.mean_field(v, steps)) + (free + h @ self.first_bias).mean()
+        seen = softplus(h @ self.weight.mT + self.bias).sum(1)
+        upper = softplus(h @ self.upper + self.second_bias).sum(1)
+        free = seen + upper + h @ self.first_bias  # log of the sum over v and u, (C,)
+        return self.energy(v, *self.mean_field(v, steps)) + free.mean()
 
     def visible(self, h: Tensor) -> Bernoulli:
         """The seen units given the first hidden ones: the logits are W h + b, (B, D)."""
