@@ -61,7 +61,7 @@ def noise_contrastive_loss(log_model: LogDensity, log_noise: LogDensity, x: Tens
     2012, JMLR 13, 307-361).
 
     Args:
-        log_model: log-density that is trained, with a constant that can be learnt, such as −`EnergyModel.energy`.
+        log_model: log-density that is trained, with a constant that can be learnt, such as minus `EnergyModel.energy`.
         log_noise: log-density of the noise; not −∞ where there are data.
         x: data.
         y: as many draws of the noise; no gradient goes back through them.
