@@ -588,7 +588,7 @@ def outliers(seeds: Sequence[int]) -> None:
 SOME = [20, 21, 22]
 REPORTED = [20, 21, 22, 23, 24]
 SEEDS = {
-    **{"plane": SOME, "causes": SOME, "ring": SOME, "digits": SOME},
+    **{"plane": SOME, "causes": SOME, "ring": SOME, "digits": REPORTED},
     **{"short": SOME, "product": REPORTED, "outliers": SOME},
 }
 
