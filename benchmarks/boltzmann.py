@@ -42,7 +42,7 @@ from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import pad, softplus
+from torch.nn.functional import softplus
 
 from genlib import data, energy, metrics, nets, pixels, vae
 from genlib.mixture import BernoulliMixture
@@ -174,11 +174,8 @@ def annealed(model: energy.RBM, x: Tensor) -> Callable[[Tensor], Tensor]:
 
 def mixture(x: Tensor, components: int, pull: float, steps: int, share: float) -> BernoulliMixture:
     """A mixture; a share of the images counts as moved, each of the nine ways equally much."""
-    wide = pad(x, (1, 1, 1, 1))
-    all_ways = torch.cat([wide[:, r : r + SIDE, c : c + SIDE] for r in range(3) for c in range(3)])
-    counts = torch.full((9, len(x)), share / 9)
-    counts[4] += 1 - share
-    return BernoulliMixture.fit(all_ways.flatten(1), components, steps, pull, counts=counts.flatten())
+    every, counts = data.shifts(x, share)
+    return BernoulliMixture.fit(every.flatten(1), components, steps, pull, counts=counts)
 
 
 def dense(x: Tensor, hidden: int, dropout: float, share: float, steps: int) -> nn.Module:

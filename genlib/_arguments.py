@@ -135,6 +135,15 @@ def symbols(name: str, x: object, event_shape: Sequence[int], categories: int) -
     return x.long()
 
 
+def bits(name: str, x: object, event_shape: Sequence[int]) -> Tensor:
+    """Return the batch `x`, in its own dtype, after checking that it holds only 0 and 1."""
+    x = events(name, x, event_shape)
+    wrong = (x != 0) & (x != 1)
+    if not holds(~wrong.any()):
+        raise ValueError(f"{name} must hold only 0 and 1, got {x[wrong][0].item()}")
+    return x
+
+
 def sequences(name: str, x: object, mask: object, categories: int, end: int | None) -> tuple[Tensor, Tensor]:
     """Return the batch `x` as int64 (B, L) and its mask (B, L), True for the symbols that count.
 

@@ -8,6 +8,7 @@ import test_graders_chains as chains
 import test_graders_diffusion as diffusion
 import test_graders_energy as energies
 import test_graders_inverse as inverse
+import test_graders_mixtures as mixtures
 import test_graders_pixels as pixels
 import test_graders_score as scores
 import test_graders_sde as crowds
@@ -23,6 +24,7 @@ REFERENCES = [
     *inverse.REFERENCES,
     *pixels.REFERENCES,
     *energies.REFERENCES,
+    *mixtures.REFERENCES,
 ]
 LESSON = [
     *scores.LESSON,
@@ -32,6 +34,7 @@ LESSON = [
     *inverse.LESSON,
     *pixels.LESSON,
     *energies.LESSON,
+    *mixtures.LESSON,
 ]
 SLIPS = [
     *scores.SLIPS,
@@ -41,6 +44,7 @@ SLIPS = [
     *inverse.SLIPS,
     *pixels.SLIPS,
     *energies.SLIPS,
+    *mixtures.SLIPS,
 ]
 LABELS = [label for label, _ in REFERENCES]
 ALL_TRIED = [
@@ -52,6 +56,7 @@ ALL_TRIED = [
         *inverse.REFERENCES,
         *pixels.REFERENCES,
         *energies.REFERENCES,
+        *mixtures.REFERENCES,
     )
 ]
 PLAIN = [pair for pair in LESSON if pair[1] is not crowds.complex_slowest]  # that one takes no tensors

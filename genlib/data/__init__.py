@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from genlib import _arguments as require
-from genlib.data.digits import Digits, Split, blurred, digits, moved, shifted
+from genlib.data.digits import Digits, Split, blurred, digits, moved, shifted, shifts
 from genlib.data.lattices import CRITICAL, Ising, states
 from genlib.data.plane import (
     Box,
@@ -63,6 +63,7 @@ __all__ = [
     "prose",
     "ring",
     "shifted",
+    "shifts",
     "source",
     "states",
     "two_moons",

@@ -64,15 +64,33 @@ def shifted(x: Tensor, share: float = 0.3, *, generator: torch.Generator | None 
     return moved(x, share, generator=generator)[0]
 
 
+def shifts(x: Tensor, share: float = 0.3) -> tuple[Tensor, Tensor]:
+    """All that `shifted` may make of the images, and how often: for models that take weighted rows.
+
+    Args:
+        x: images, (B, H, W).
+        share: as in `shifted`.
+
+    Returns:
+        The nine ways of each image (9B, H, W), and how often each counts (9B,): those of an image sum to 1.
+
+    Raises:
+        ValueError: as in `shifted`.
+    """
+    share = _share(x, share)
+    height, width = x.shape[1:]
+    wide = pad(x, (1, 1, 1, 1))
+    ways = [wide[:, r : r + height, c : c + width] for r in range(3) for c in range(3)]
+    counts = torch.full((9, len(x)), share / 9, device=x.device)
+    counts[4] += 1 - share  # the one that does not move
+    return torch.cat(ways), counts.flatten()
+
+
 def moved(
     x: Tensor, share: float = 0.3, *, generator: torch.Generator | None = None
 ) -> tuple[Tensor, Tensor]:
     """`shifted`, and by how many rows and columns each image went, (B, H, W) → (B, H, W) and (B, 2)."""
-    if not isinstance(x, Tensor) or x.ndim != 3:
-        got = tuple(x.shape) if isinstance(x, Tensor) else type(x).__name__
-        raise ValueError(f"x must have shape (B, H, W), got {got}")
-    if float(require.not_negative("share", share)) > 1:
-        raise ValueError(f"share must lie between 0 and 1, got {share}")
+    share = _share(x, share)
     n, height, width = x.shape
     where = {"generator": generator, "device": x.device}
     move = torch.randint(-1, 2, (2, n, 1), **where) * (torch.rand(n, 1, **where) < share)
@@ -80,3 +98,14 @@ def moved(
     columns = 1 + torch.arange(width, device=x.device) + move[1]  # (B, W)
     which = torch.arange(n, device=x.device)[:, None, None]
     return pad(x, (1, 1, 1, 1))[which, rows[:, :, None], columns[:, None, :]], move[..., 0].T
+
+
+def _share(x: object, share: object) -> float:
+    """Return the share of the images that move, after checking it and the images."""
+    if not isinstance(x, Tensor) or x.ndim != 3:
+        got = tuple(x.shape) if isinstance(x, Tensor) else type(x).__name__
+        raise ValueError(f"x must have shape (B, H, W), got {got}")
+    share = float(require.not_negative("share", share))
+    if share > 1:
+        raise ValueError(f"share must lie between 0 and 1, got {share}")
+    return share

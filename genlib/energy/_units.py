@@ -25,10 +25,7 @@ def binary(name: str, x: object, like: Tensor) -> Tensor:
 
 def units(name: str, x: object, like: Tensor) -> Tensor:
     """Return `x`, (..., D), in the dtype of `like`, (D,), after checking that it holds only 0 and 1."""
-    x = require.events(name, x, like.shape)
-    if not require.holds(((x == 0) | (x == 1)).all()):
-        raise ValueError(f"{name} must hold only 0 and 1, got {other(x, (0, 1))}")
-    return x.to(like.dtype)
+    return require.bits(name, x, like.shape).to(like.dtype)
 
 
 def tossed(logits: Tensor, generator: torch.Generator | None) -> Tensor:
