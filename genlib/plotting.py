@@ -132,6 +132,34 @@ def points(ax: Axes, x: Tensor, box: Box, label: str | None = None, colour: str 
     return _plane(ax)
 
 
+def ellipses(
+    ax: Axes, means: Tensor, covariances: Tensor, deviations: float = 2.0, colour: str = ORANGE
+) -> Axes:
+    """Draw normal distributions in the plane: a cross at each mean, and the ellipse so many deviations around it.
+
+    Args:
+        ax: where to draw.
+        means: (K, 2).
+        covariances: (K, 2, 2), positive definite.
+        deviations: how far out the ellipses lie.
+        colour: of crosses and ellipses.
+
+    Raises:
+        ValueError: a shape is another, or deviations are not above 0.
+    """
+    means = require.points("means", means).detach().cpu()
+    covariances = require.real_tensor("covariances", covariances).detach().cpu()
+    if means.shape[1] != 2 or covariances.shape != (len(means), 2, 2):
+        shapes = f"{tuple(means.shape)} and {tuple(covariances.shape)}"
+        raise ValueError(f"means and covariances must have shapes (K, 2) and (K, 2, 2), got {shapes}")
+    angle = torch.linspace(0, 2 * math.pi, 100).to(covariances)
+    circle = require.positive("deviations", deviations) * torch.stack([angle.cos(), angle.sin()])  # (2, 100)
+    for mean, factor in zip(means, torch.linalg.cholesky(covariances), strict=True):
+        ax.plot(*(mean[:, None] + factor @ circle), "-", color=colour, linewidth=1.5)
+    ax.plot(*means.T, "x", color=colour, markersize=5)
+    return ax
+
+
 def field(
     ax: Axes,
     score: Callable[[Tensor], Tensor],

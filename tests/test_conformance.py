@@ -126,6 +126,12 @@ def in_any_order():
     return pixels.AnyOrder(net, pixels.Softmax(5), (2, 3), torch.tensor([5, 0, 3, 1, 4, 2]))
 
 
+def a_deep_mixture():
+    below = mixture.Layer(torch.randn(2, 2, 1), torch.randn(2, 2), torch.full((2, 2), 0.3), [0.4, 0.6])
+    above = mixture.Layer(torch.randn(3, 1, 1), torch.randn(3, 1), torch.full((3, 1), 0.3), [0.2, 0.3, 0.5])
+    return mixture.DeepMixture([below, above])
+
+
 def dequantised(event=(2,)):
     return flows.Dequantised(a_flow(event), 5)
 
@@ -134,6 +140,15 @@ MODELS = {
     "mixture of bits": lambda: mixture.BernoulliMixture(
         torch.tensor([[0.1, 0.6, 0.5], [0.9, 0.2, 0.5]]), [0.3, 0.7]
     ),
+    "mixture of symbols": lambda: mixture.CategoricalMixture(torch.rand(2, 3, 5).softmax(-1), [0.3, 0.7]),
+    "mixture of grey levels": lambda: mixture.LevelMixture(
+        4 * torch.rand(2, 2, 3), 1 + torch.rand(2, 2, 3), levels=5
+    ),
+    "mixture of shared parts": lambda: mixture.PartsMixture(
+        torch.rand(1, 2, 3, 2).softmax(-1), 4 * torch.rand(1, 2, 2, 2, 2), 1 + torch.rand(1, 2, 2, 2, 2), levels=5
+    ),
+    "mixture of normals": lambda: mixture.NormalMixture(torch.randn(3, 2), torch.eye(2), kind="tied"),
+    "deep mixture": a_deep_mixture,
     "softmax": lambda: discrete.Softmax(5, (2,)),
     "naive Bayes": lambda: discrete.NaiveBayes(5, (2,), 3),
     "n-gram": lambda: sequence.NGram(3, 2, length=4),

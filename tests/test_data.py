@@ -989,6 +989,25 @@ def test_a_share_of_the_digits_moves_and_nothing_else_changes():
             data.shifted(x, share)
 
 
+def test_shifts_are_all_that_shifted_makes_with_its_chances():
+    marks = torch.arange(1, 65).reshape(1, 8, 8)
+    ways, counts = data.shifts(marks, 0.6)
+    assert ways.shape == (9, 8, 8)
+    assert ways.dtype == marks.dtype
+    drawn = data.shifted(marks[0].expand(9000, 8, 8), 0.6, generator=seeded(6))
+    which = (drawn[:, None] == ways).all(-1).all(-1)
+    assert (which.sum(1) == 1).all()
+    assert (which.double().mean(0) - counts).abs().max() < 0.02
+    images = data.digits().train.images[:50]
+    ways, counts = data.shifts(images, 0.3)
+    torch.testing.assert_close(counts.reshape(9, 50).sum(0), torch.ones(50))
+    still = counts.reshape(9, 50).argmax(0)
+    assert torch.equal(ways.reshape(9, 50, 8, 8)[still, torch.arange(50)], images)
+    for x, share, name in ((images[0], 0.3, "x"), (images, 1.5, "share")):
+        with pytest.raises(ValueError, match=f"^{name} must"):
+            data.shifts(x, share)
+
+
 def test_blurred_digits_are_centred_and_rounding_takes_the_noise_off():
     x = data.digits().train.images.flatten(1).double()
     noise = data.blurred(x, generator=seeded(5)) - x

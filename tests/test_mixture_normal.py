@@ -311,6 +311,22 @@ def test_what_is_filled_is_the_mean_over_components():
     close(model.filled(x, ~seen & False), (model.weights @ model.means).expand(5, 2))
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_further_rows_have_the_mean_and_variance_of_what_is_seen(kind):
+    x, counts = rows(), 1 + torch.arange(40, dtype=REAL) % 3
+    seen = holes(x)
+    size, mean, scatter = mixture(kind).further(
+        torch.where(seen, x, torch.nan), 2.5, counts=counts, seen=seen
+    )
+    variances = scatter if scatter.ndim == 1 else scatter.diagonal()
+    for d in range(2):
+        column, weight = x[seen[:, d], d], counts[seen[:, d]]
+        assert mean[d].item() == pytest.approx(np.average(column, weights=weight))
+        spread = np.average((column - mean[d]) ** 2, weights=weight)
+        assert variances[d].item() == pytest.approx(2.5 * spread)
+    close(size, torch.tensor(2.5, dtype=REAL))
+
+
 def test_a_mixture_is_recovered_although_entries_are_missing():
     truth = mixture("full", 2, reach=4.0, seed=3)
     x = truth.sample((2_000,), generator=seeded())
@@ -449,6 +465,18 @@ def test_a_component_on_one_row_is_named(kind):
     )
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_covariance_that_is_only_rounding_is_named(kind):
+    """Of variance 1 in one direction and 1e-16 in the other, or in both where there is one for all directions."""
+    narrow = torch.tensor([1e-16 if kind == "round" else 1.0, 1e-16], dtype=REAL)
+    scatter = torch.stack([torch.ones(2, dtype=REAL), narrow] if kind != "tied" else [narrow, narrow])
+    scatter = scatter.diag_embed() if kind in ("full", "tied") else scatter
+    means = torch.tensor([[0.0, 3.0], [1.0, -3.0]], dtype=REAL)
+    which = "the components have" if kind == "tied" else "component 1 has"
+    with pytest.raises(RuntimeError, match=f"^{which} shrunk onto too few rows"):
+        mixture(kind, 2).maximised(Moments(torch.ones(2, dtype=REAL), means, scatter))
+
+
 def test_an_empty_component_is_named():
     model = NormalMixture(torch.tensor([[0.0, 0.0], [1e4, 0.0]], dtype=REAL), torch.ones(2), kind="round")
     with pytest.raises(RuntimeError, match="component 1 has no rows left"):
@@ -546,4 +574,5 @@ def test_a_component_that_loses_all_rows_stays_finite_where_something_pulls():
     for offset in torch.linspace(36.0, 40.0, 41, dtype=REAL):
         means = torch.stack([torch.zeros_like(offset), offset])[:, None]
         new = NormalMixture(means, variances, kind="round").improved(x, 0.1)
-        assert torch.isfinite(new.means).all() and torch.isfinite(new.covariances).all()
+        assert torch.isfinite(new.means).all()
+        assert torch.isfinite(new.covariances).all()

@@ -217,6 +217,31 @@ def test_points_are_where_they_are(n, box, label, seed):
         assert (ax.get_xlabel(), ax.get_ylabel(), ax.get_aspect()) == ("$x_1$", "$x_2$", 1)
 
 
+@FEW
+@given(st.integers(1, 4), st.floats(0.5, 3), SEEDS)
+def test_ellipses_lie_so_many_deviations_out(count, deviations, seed):
+    means = torch.randn(count, 2, generator=seeded(seed)).double().requires_grad_()
+    a = torch.randn(count, 2, 2, generator=seeded(seed)).double()
+    covariances = a @ a.mT + 0.1 * torch.eye(2).double()
+    with axes() as ax:
+        assert plotting.ellipses(ax, means, covariances, deviations) is ax
+        *rims, crosses = ax.lines
+        np.testing.assert_allclose(crosses.get_xydata(), means.detach())
+        for rim, mean, covariance in zip(rims, means.detach(), covariances, strict=True):
+            away = torch.from_numpy(rim.get_xydata()) - mean
+            far = (away @ torch.linalg.inv(covariance) * away).sum(1).sqrt()
+            np.testing.assert_allclose(far, deviations, rtol=1e-6)
+
+
+def test_ellipses_refuse(ax):
+    eye = torch.eye(2).expand(3, 2, 2)
+    for means, covariances in ((torch.zeros(3, 3), eye), (torch.zeros(2, 2), eye), (torch.zeros(3, 2), eye[0])):
+        with pytest.raises(ValueError, match="^means and covariances must"):
+            plotting.ellipses(ax, means, covariances)
+    with pytest.raises(ValueError, match="^deviations must"):
+        plotting.ellipses(ax, torch.zeros(3, 2), eye, 0.0)
+
+
 def test_points_refuse(ax):
     for x in (
         torch.zeros(3),

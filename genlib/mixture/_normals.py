@@ -64,7 +64,7 @@ def _pattern(gap: Tensor, covariances: Tensor, seen: Tensor) -> tuple[Tensor, Te
     factor = torch.linalg.cholesky(inner)
     white = inverse(factor)
     across, z = torch.where(seen, covariances, 0.0) @ white.mT, white @ gap
-    left = torch.where(seen[:, None] | seen, 0.0, covariances - across @ across.mT)
+    left = covariances - across @ across.mT
     return torch.where(seen[:, None], gap, across @ z), _log_normal(z, _log_scale(factor), seen.sum()), left
 
 

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import Self, TypeVar
+from typing import Self
 
 import torch
 from torch import Tensor
 
 from genlib import _arguments as require
-
-M = TypeVar("M", bound="Mixture")
 
 
 class Mixture(ABC):
@@ -90,8 +88,8 @@ class Mixture(ABC):
 
 @torch.no_grad()
 def climb(
-    model: M, x: Tensor, steps: int = 1000, *, tol: float = 1e-6, **settings: object
-) -> tuple[M, list[float]]:
+    model: Mixture, x: Tensor, steps: int = 1000, *, tol: float = 1e-6, **settings: object
+) -> tuple[Mixture, list[float]]:
     """Take steps of `improved` until they hardly raise `penalised` (Dempster, Laird and Rubin 1977, JRSS B 39, 1-38).
 
     Args:

@@ -28,7 +28,7 @@ class _Symbols(Tabled):
 
     @property
     def parameters_count(self) -> int:
-        """How many numbers are free: K − 1 weights and V − 1 probabilities for each entry of each component."""
+        """How many numbers are free, K − 1 weights and V − 1 probabilities for each entry of each component."""
         components = len(self.weights)
         return components - 1 + components * self.event_shape.numel() * (self.levels - 1)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor, nn
 from torch.distributions import Categorical, Independent, MixtureSameFamily, Normal
 
@@ -30,7 +31,7 @@ class MixtureDensityNet(nn.Module):
         super().__init__()
         self.net = net
         self.components = require.whole_number("components", components)
-        self.event_shape = (require.whole_number("dims", dims),)
+        self.event_shape = torch.Size([require.whole_number("dims", dims)])
 
     def forward(self, c: Tensor) -> MixtureSameFamily:
         """(B, *C) → distribution of x (B, D); whole numbers become reals of the network's precision.

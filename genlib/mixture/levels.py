@@ -168,7 +168,7 @@ class LevelMixture(Rounded, Tabled):
 
     @property
     def parameters_count(self) -> int:
-        """How many numbers are free: K − 1 weights, and a mean and a deviation for each entry of each component."""
+        """How many numbers are free, K − 1 weights, and a mean and a deviation for each entry of each component."""
         return len(self.weights) - 1 + 2 * self.means.numel()
 
     @torch.no_grad()

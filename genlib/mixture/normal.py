@@ -192,7 +192,7 @@ class NormalMixture(Mixture):
 
     @property
     def parameters_count(self) -> int:
-        """How many numbers are free: of the means, the covariances and the weights, K − 1 of them."""
+        """How many numbers are free in the means, the covariances and the weights, K − 1 of them."""
         K, D = self.means.shape
         return K * D + _KINDS[self.kind][1](K, D) + K - 1
 

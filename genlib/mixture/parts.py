@@ -132,7 +132,7 @@ class PartsMixture(Rounded):
 
     @property
     def parameters_count(self) -> int:
-        """How many numbers are free: H − 1 weights, M − 1 choices of each component in each block, and the patterns.
+        """How many numbers are free, H − 1 weights, M − 1 choices of each component in each block, and the patterns.
 
         A pattern has a mean and a deviation for each of its pixels.
         """
