@@ -145,7 +145,10 @@ MODELS = {
         4 * torch.rand(2, 2, 3), 1 + torch.rand(2, 2, 3), levels=5
     ),
     "mixture of shared parts": lambda: mixture.PartsMixture(
-        torch.rand(1, 2, 3, 2).softmax(-1), 4 * torch.rand(1, 2, 2, 2, 2), 1 + torch.rand(1, 2, 2, 2, 2), levels=5
+        torch.rand(1, 2, 3, 2).softmax(-1),
+        4 * torch.rand(1, 2, 2, 2, 2),
+        1 + torch.rand(1, 2, 2, 2, 2),
+        levels=5,
     ),
     "mixture of normals": lambda: mixture.NormalMixture(torch.randn(3, 2), torch.eye(2), kind="tied"),
     "deep mixture": a_deep_mixture,

@@ -18,6 +18,7 @@ from genlib import data
 from genlib.mixture import climb
 from genlib.mixture.normal import Moments, NormalMixture, blend
 from genlib.mixture.starts import lloyd, spread_out
+from genlib.scorecard import recipe
 
 SOME = settings(max_examples=25, deadline=None)
 SEEDS = st.integers(0, 10**6)
@@ -576,3 +577,19 @@ def test_a_component_that_loses_all_rows_stays_finite_where_something_pulls():
         new = NormalMixture(means, variances, kind="round").improved(x, 0.1)
         assert torch.isfinite(new.means).all()
         assert torch.isfinite(new.covariances).all()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_baseline_of_the_scorecard_has_the_same_densities(kind):
+    x = rows().float()
+    theirs = recipe.Mixture(x, 3, THEIRS[kind])
+    means, covariances = theirs.mixture.means_, theirs.mixture.covariances_
+    ours = NormalMixture(*map(torch.from_numpy, (means, covariances, theirs.mixture.weights_)), kind)
+    close(theirs.log_prob(x.double()), ours.log_prob(x.double()), 1e-10)
+    assert theirs.parameters_count == ours.parameters_count
+
+
+def test_kernels_are_a_round_component_on_each_row():
+    x, bandwidth = rows(), 0.3
+    kernels = NormalMixture(x, torch.full((len(x),), bandwidth**2, dtype=REAL), kind="round")
+    close(recipe.Neighbours(x, bandwidth).log_prob(2 * x), kernels.log_prob(2 * x), 1e-10)

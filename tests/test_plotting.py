@@ -235,7 +235,11 @@ def test_ellipses_lie_so_many_deviations_out(count, deviations, seed):
 
 def test_ellipses_refuse(ax):
     eye = torch.eye(2).expand(3, 2, 2)
-    for means, covariances in ((torch.zeros(3, 3), eye), (torch.zeros(2, 2), eye), (torch.zeros(3, 2), eye[0])):
+    for means, covariances in (
+        (torch.zeros(3, 3), eye),
+        (torch.zeros(2, 2), eye),
+        (torch.zeros(3, 2), eye[0]),
+    ):
         with pytest.raises(ValueError, match="^means and covariances must"):
             plotting.ellipses(ax, means, covariances)
     with pytest.raises(ValueError, match="^deviations must"):

@@ -45,7 +45,7 @@ class Recipe:
 
 
 class Neighbours:
-    """A kernel density estimate with normal kernels (Parzen 1962).
+    """A kernel density estimate with normal kernels (Parzen 1962): a mixture with a round component on each point.
 
     Args:
         x: (n, D) points, one kernel on each.
@@ -88,6 +88,9 @@ class Neighbours:
 
 class Mixture:
     """A mixture of normal distributions, fitted by expectation and maximisation (Dempster et al. 1977).
+
+    It is scikit-learn's and not `NormalMixture`, so that the baseline which all families are measured against is code
+    that this book did not write. The tests hold the two together: the same steps, the same densities.
 
     Args:
         x: (n, D) points.
