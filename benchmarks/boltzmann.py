@@ -44,13 +44,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import softplus
 
-from genlib import data, energy, metrics, nets, pixels, vae
+from genlib import data, energy, nets, pixels, vae
 from genlib.mixture import BernoulliMixture
 from genlib.training import fit, minibatches
 
 sys.path.insert(0, str(Path(__file__).parent))
 from sde import DECAYING
-from tables import asked, head, row, spent
+from tables import asked, head, row, shown, timed
 
 T = TypeVar("T")
 Loss = Callable[[Tensor], Tensor]
@@ -66,19 +66,6 @@ def bits(kind: str) -> list[Tensor]:
         return grey >= 8 if kind == "threshold" else torch.rand(grey.shape, generator=generator) < grey / 16
 
     return [cut(part.images).float() for part in data.digits()]
-
-
-def shown(values: Tensor) -> str:
-    """Mean ± standard error over images."""
-    mean, error = metrics.estimate(values)
-    return f"{mean:.2f} ± {error:.2f}"
-
-
-def timed(job: Callable[[], T]) -> tuple[T, float]:
-    """What a job makes, and seconds of the process."""
-    made: list[T] = []
-    seconds = spent(lambda: made.append(job()))
-    return made[0], seconds
 
 
 def taught(

@@ -32,7 +32,7 @@ from genlib.training import fit, minibatches
 
 sys.path.insert(0, str(Path(__file__).parent))
 from sde import DECAYING
-from tables import asked, head, per_step, row, seeded, spent
+from tables import asked, head, per_step, row, seeded, shown, spent
 
 SYMBOLS, PLACES = 4, 16
 ADAM = {"optimizer": partial(torch.optim.Adam, betas=(0.9, 0.95), fused=True), "clip": 1.0, "progress": False}
@@ -46,12 +46,6 @@ GRAMMAR = {"lr": 4e-3, "average": 0.9995, **ADAM}
 GRAMMAR_STEPS, GRAMMAR_BATCH = 24_000, 128
 
 WEIGHTS = (1.0, 1.25, 2.0)  # of the class; samples of the second are told apart
-
-
-def shown(values: Tensor, digits: int) -> str:
-    """Mean ± standard error."""
-    mean, error = metrics.estimate(values)
-    return f"{mean:.{digits}f} ± {error:.{digits}f}"
 
 
 def training(model: nn.Module, x: Tensor, batch: int, settings: dict) -> Callable[[int], object]:

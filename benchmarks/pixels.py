@@ -57,12 +57,12 @@ from sklearn.svm import SVC
 from torch import Tensor, nn
 from torch.nn.functional import affine_grid, avg_pool2d, grid_sample, interpolate, one_hot, pad
 
-from genlib import coding, data, discrete, metrics, nets, pixels, sequence
+from genlib import coding, data, discrete, nets, pixels, sequence
 from genlib.training import fit, fresh_batches, minibatches
 
 sys.path.insert(0, str(Path(__file__).parent))
 from sde import DECAYING
-from tables import asked, head, per_step, row, seeded, spent
+from tables import asked, head, per_step, row, seeded, shown, spent
 
 LEVELS, CLASSES, MOVES, WARPS, SHAPE = 17, 10, 8, 7, (8, 8)
 SPLIT = data.digits()
@@ -71,12 +71,6 @@ STEPS, BATCH = 1600, 128
 SETTINGS = {"average": 0.998, "optimizer": DECAYING, "progress": False}
 BRIEF = {**SETTINGS, "average": 0.99}  # for fewer steps
 SECONDS, ORDER_SECONDS = 20.0, 15.0
-
-
-def shown(values: Tensor, digits: int = 2) -> str:
-    """Mean ± standard error."""
-    mean, error = metrics.estimate(values)
-    return f"{mean:.{digits}f} ± {error:.{digits}f}"
 
 
 def warped(images: Tensor, copies: int = 16) -> tuple[Tensor, Tensor]:

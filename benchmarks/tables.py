@@ -6,8 +6,14 @@ import argparse
 import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from typing import TypeVar
 
 import torch
+from torch import Tensor
+
+from genlib.metrics import estimate
+
+T = TypeVar("T")
 
 
 def row(*cells: object) -> str:
@@ -30,6 +36,19 @@ def spent(job: Callable[[], object]) -> float:
     start = time.process_time()
     job()
     return time.process_time() - start
+
+
+def timed(job: Callable[[], T]) -> tuple[T, float]:
+    """What a job makes, and seconds of the process."""
+    made: list[T] = []
+    seconds = spent(lambda: made.append(job()))
+    return made[0], seconds
+
+
+def shown(values: Tensor, digits: int = 2) -> str:
+    """Mean ± standard error over examples."""
+    mean, error = estimate(values)
+    return f"{mean:.{digits}f} ± {error:.{digits}f}"
 
 
 def per_step(jobs: Sequence[Callable[[int], object]], rounds: int = 3, steps: int = 12) -> list[float]:
