@@ -14,7 +14,7 @@ from scipy import stats
 from genlib.data.lattices import states
 from genlib.mixture import BernoulliMixture, CategoricalMixture, LevelMixture, Mixture, climb
 
-SOME = settings(max_examples=25, deadline=None)
+SOME = settings(max_examples=12, deadline=None)
 SEEDS = st.integers(0, 10**6)
 SIZES = st.integers(1, 5)
 PULLS = st.floats(0.01, 10.0)
@@ -82,7 +82,7 @@ def test_a_step_never_lowers_the_penalised_likelihood(components, dims, pull, se
         before = after
 
 
-@settings(max_examples=5, deadline=None)
+@settings(max_examples=2, deadline=None)
 @given(st.floats(0.3, 10.0), SEEDS)
 def test_where_steps_end_the_slope_is_zero(pull, seed):
     """At a rest of EM no small change of logits raises the penalised likelihood."""
@@ -130,7 +130,7 @@ def test_a_known_mixture_is_recovered():
         torch.tensor([[0.9, 0.9, 0.9, 0.1, 0.1, 0.1], [0.1, 0.2, 0.1, 0.8, 0.9, 0.7]], dtype=REAL), [0.3, 0.7]
     )
     x = truth.sample((20_000,), generator=seeded())
-    found = BernoulliMixture.fit(x, 2, 200, generator=seeded(1))
+    found = BernoulliMixture.fit(x, 2, 80, generator=seeded(1))
     order = found.weights.argsort()
     close(found.probs[order], truth.probs, 0.02)
     close(found.weights[order], truth.weights, 0.02)

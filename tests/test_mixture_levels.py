@@ -13,7 +13,7 @@ from scipy import stats
 
 from genlib.mixture import LevelMixture, climb
 
-SOME = settings(max_examples=25, deadline=None)
+SOME = settings(max_examples=12, deadline=None)
 SEEDS = st.integers(0, 10**6)
 SIZES = st.integers(1, 4)
 LEVELS = st.integers(2, 6)

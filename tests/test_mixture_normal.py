@@ -20,7 +20,7 @@ from genlib.mixture.normal import Moments, NormalMixture, blend
 from genlib.mixture.starts import lloyd, spread_out
 from genlib.scorecard import recipe
 
-SOME = settings(max_examples=25, deadline=None)
+SOME = settings(max_examples=12, deadline=None)
 SEEDS = st.integers(0, 10**6)
 KINDS = ("full", "tied", "diagonal", "round")
 THEIRS = {"full": "full", "tied": "tied", "diagonal": "diag", "round": "spherical"}
@@ -139,7 +139,7 @@ def test_one_step_agrees_with_scikit_learn(kind):
     assert new.parameters_count == reference._n_parameters()
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(st.sampled_from(KINDS), st.sampled_from([0.0, 0.1, 3.0]), st.booleans(), SEEDS)
 def test_a_step_never_lowers_what_it_raises(kind, pull, missing, seed):
     model, x = mixture(kind, seed=seed), rows(60, seed=seed)

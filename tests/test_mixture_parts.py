@@ -14,7 +14,7 @@ from scipy import stats
 
 from genlib.mixture import LevelMixture, PartsMixture, climb
 
-SOME = settings(max_examples=20, deadline=None)
+SOME = settings(max_examples=12, deadline=None)
 SEEDS = st.integers(0, 10**6)
 SIZES = st.integers(1, 3)
 LEVELS = st.integers(2, 5)
