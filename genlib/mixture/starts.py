@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import TypeVar
 
 import torch
 from torch import Tensor
 
 from genlib import _arguments as require
 from genlib.mixture.core import Mixture, climb, repetitions, rows_for
-
-M = TypeVar("M", bound=Mixture)
 
 
 @torch.no_grad()
@@ -96,7 +93,7 @@ def nearest_centre(x: Tensor, centres: Tensor) -> Tensor:
     return torch.cdist(x, centres, compute_mode="donot_use_mm_for_euclid_dist").argmin(1)
 
 
-def highest(start: Callable[[], M], x: Tensor, starts: int, steps: int, **settings: object) -> M:
+def highest(start: Callable[[], Mixture], x: Tensor, starts: int, steps: int, **settings: object) -> Mixture:
     """Climb from several starts and return the end of the highest `penalised`. A start that degenerates is dropped.
 
     Args:
