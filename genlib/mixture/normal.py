@@ -26,8 +26,6 @@ from genlib.mixture.core import Mixture, none_empty, repetitions, rows_for, weig
 from genlib.mixture.moments import Moments, at_least_tiny, blend, joined, scaled
 from genlib.mixture.starts import highest, nearest_centre, spread_out
 
-__all__ = ["Moments", "NormalMixture", "blend"]
-
 _NUMBERS = 50_000  # of gaps K × D × rows, which `moments` holds at once
 
 _KINDS = {  # shape of the covariances, and how many numbers of them are free
