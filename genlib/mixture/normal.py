@@ -23,7 +23,7 @@ from genlib.mixture._normals import (
     pivots,
 )
 from genlib.mixture.core import Mixture, none_empty, repetitions, rows_for, weights_of
-from genlib.mixture.moments import Moments, at_least_tiny, blend, joined, scaled
+from genlib.mixture.moments import Moments, at_least_tiny, joined, scaled
 from genlib.mixture.starts import highest, nearest_centre, spread_out
 
 _NUMBERS = 50_000  # of gaps K × D × rows, which `moments` holds at once
