@@ -16,7 +16,8 @@ from torch.distributions import Categorical, MixtureSameFamily, MultivariateNorm
 
 from genlib import data
 from genlib.mixture import climb
-from genlib.mixture.normal import Moments, NormalMixture, blend
+from genlib.mixture.moments import Moments, blend
+from genlib.mixture.normal import NormalMixture
 from genlib.mixture.starts import lloyd, spread_out
 from genlib.scorecard import recipe
 
