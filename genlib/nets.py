@@ -53,6 +53,22 @@ def silent(layer: nn.Linear | nn.Conv2d) -> nn.Linear | nn.Conv2d:
     return layer
 
 
+class Together(nn.Module):
+    """A network of several inputs: they are flattened and laid side by side, (B, ...), (B, ...), … → whatever.
+
+    Args:
+        net: (B, numbers of all inputs) → whatever.
+    """
+
+    def __init__(self, net: nn.Module) -> None:
+        super().__init__()
+        self.net = net
+
+    def forward(self, *inputs: Tensor) -> Tensor:
+        """Flatten, join, and pass on."""
+        return self.net(torch.cat([x.flatten(1) for x in inputs], 1))
+
+
 class Told(nn.Module):
     """A network with its condition filled in.
 

@@ -21,6 +21,7 @@ from genlib import (
     flows,
     gan,
     inverse,
+    latents,
     metrics,
     mixture,
     pixels,
@@ -31,7 +32,18 @@ from genlib import (
     vae,
 )
 from genlib.conditional import Conditional
-from genlib.nets import MADE, MLP, ImageNet, Ink, Potential, Scaled, ScoreNet, Tilt, perceptron
+from genlib.nets import (
+    MADE,
+    MLP,
+    ImageNet,
+    Ink,
+    Potential,
+    Scaled,
+    ScoreNet,
+    Tilt,
+    Together,
+    perceptron,
+)
 from genlib.scorecard import images, points, protocol, recipe
 
 pytestmark = pytest.mark.filterwarnings(
@@ -56,6 +68,24 @@ def a_vae_of_digits():
     encoder = vae.NormalNet(nn.Sequential(Scaled(), perceptron(64, 4, (4,))))
     decoder = vae.CategoricalNet(nn.Sequential(perceptron(2, 128, (4,)), Tilt(DIGITS)))
     return vae.VAE(encoder, decoder, vae.StandardPrior(2))
+
+
+def a_vq_vae():
+    encoder = nn.Sequential(Scaled(), perceptron(64, 12, (4,)), nn.Unflatten(1, (2, 3, 2)))
+    decoder = Together(vae.CategoricalNet(nn.Sequential(perceptron(12, 128, (4,)), Tilt(DIGITS))))
+    prior = pixels.PixelCNN(pixels.Softmax(5), (2, 3), 4)
+    return latents.VQVAE(encoder, latents.CodeBook(5, 2), decoder, prior)
+
+
+def a_vq_vae_of_two_levels():
+    above = nn.Sequential(Scaled(), perceptron(64, 4, (4,)), nn.Unflatten(1, (1, 2, 2)))
+    below = Together(nn.Sequential(perceptron(68, 12, (4,)), nn.Unflatten(1, (2, 3, 2))))
+    decoder = Together(vae.CategoricalNet(nn.Sequential(perceptron(16, 128, (4,)), Tilt(DIGITS))))
+    priors = (
+        pixels.PixelCNN(pixels.Softmax(4), (1, 2), 4),
+        pixels.PixelCNN(pixels.Softmax(5), (2, 3), 4, condition=4),
+    )
+    return latents.TwoLevels(above, latents.CodeBook(4, 2), below, latents.CodeBook(5, 2), decoder, *priors)
 
 
 def a_gan():
@@ -163,6 +193,8 @@ MODELS = {
     "VAE": a_vae,
     "VAE of bits": lambda: a_vae(vae.BernoulliNet(perceptron(2, 2, (4,)))),
     "VAE of digits": a_vae_of_digits,
+    "VQ-VAE": a_vq_vae,
+    "VQ-VAE of two levels": a_vq_vae_of_two_levels,
     "linear Gaussian": lambda: vae.LinearGaussian(torch.ones(2, 1), torch.zeros(2), 0.5),
     "Boltzmann machine": a_machine,
     "restricted machine": lambda: energy.RBM(3, 2),

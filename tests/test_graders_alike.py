@@ -12,6 +12,7 @@ import test_graders_mixtures as mixtures
 import test_graders_pixels as pixels
 import test_graders_score as scores
 import test_graders_sde as crowds
+import test_graders_vq as books
 import torch
 
 from genlib import checks
@@ -25,6 +26,7 @@ REFERENCES = [
     *pixels.REFERENCES,
     *energies.REFERENCES,
     *mixtures.REFERENCES,
+    *books.REFERENCES,
 ]
 LESSON = [
     *scores.LESSON,
@@ -35,6 +37,7 @@ LESSON = [
     *pixels.LESSON,
     *energies.LESSON,
     *mixtures.LESSON,
+    *books.LESSON,
 ]
 SLIPS = [
     *scores.SLIPS,
@@ -45,6 +48,7 @@ SLIPS = [
     *pixels.SLIPS,
     *energies.SLIPS,
     *mixtures.SLIPS,
+    *books.SLIPS,
 ]
 LABELS = [label for label, _ in REFERENCES]
 ALL_TRIED = [
@@ -57,6 +61,7 @@ ALL_TRIED = [
         *pixels.REFERENCES,
         *energies.REFERENCES,
         *mixtures.REFERENCES,
+        *books.REFERENCES,
     )
 ]
 PLAIN = [pair for pair in LESSON if pair[1] is not crowds.complex_slowest]  # that one takes no tensors

@@ -23,6 +23,7 @@ from genlib.nets import (
     Scaled,
     ScoreNet,
     Tilt,
+    Together,
     perceptron,
     silent,
     waves,
@@ -309,3 +310,8 @@ def test_the_slope_of_a_potential_is_the_field_and_what_its_turning_adds():
     (slope,) = torch.autograd.grad(Potential(field)(x[None], level)[0], x)
     turning = torch.autograd.functional.jacobian(lambda x: field(x[None], level)[0], x)
     close(-slope, field(x[None], level)[0] + turning.T @ x)
+
+
+def test_inputs_together_are_laid_side_by_side():
+    a, b = draws((4, 2, 3)), draws((4, 1))
+    close(Together(torch.nn.Identity())(a, b), torch.cat([a.reshape(4, 6), b], 1))
